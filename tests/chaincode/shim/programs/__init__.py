@@ -1,0 +1,1 @@
+"""Chaincodes that the shim's tests load by name, here and in other processes."""
