@@ -8,8 +8,8 @@ from enum import Enum
 class Hash(Enum):
     """How an object's bytes become the digest that is signed.
 
-    SHA-256 is right for every ECDSA key on today's channels (channel MSPs refuse SHA-384 even for P-384), and NONE is right
-    for Ed25519, which signs the message itself. The others are honoured when asked for by name.
+    SHA-256 is right for every ECDSA key on today's channels (channel MSPs refuse SHA-384 even for P-384), and NONE is
+    right for Ed25519, which signs the message itself. The others are honoured when asked for by name.
     """
 
     NONE = "none"

@@ -1,7 +1,7 @@
 """Signers: functions from a digest to a signature that Fabric accepts.
 
-Fabric wants ECDSA signatures in DER with *low S* (s at most half the group order) and refuses the other half of all valid
-signatures, so every ECDSA signature made or passed through here is normalised. Public under the name `signers`.
+Fabric wants ECDSA signatures in DER with *low S* (s at most half the group order) and refuses the other half of all
+valid signatures, so every ECDSA signature made or passed through here is normalised. Public under the name `signers`.
 """
 
 from collections.abc import Callable
@@ -35,13 +35,17 @@ __all__ = [
 ]
 
 Signer = Callable[[bytes], bytes]
-"""Takes a digest (the message itself for Ed25519), returns the signature: DER with low S for ECDSA, 64 bytes for Ed25519."""
+"""Takes a digest (the message itself for Ed25519), returns the signature:
+
+DER with low S for ECDSA, 64 bytes for Ed25519.
+"""
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 Password = bytes | str | Callable[[], bytes | str]
 
-# Group orders n (SEC 2, sections 2.4.2 and 2.5.1): the signatures (r, s) and (r, n - s) are both valid, Fabric takes the smaller s.
+# Group orders n (SEC 2, sections 2.4.2 and 2.5.1): the signatures (r, s) and (r, n - s) are both valid, Fabric takes
+# the smaller s.
 _ORDERS = {
     "secp256r1": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
     "secp384r1": int(
@@ -49,7 +53,7 @@ _ORDERS = {
     ),
 }
 _P256 = ec.SECP256R1()
-# Made once: building them for every signature costs a fifth of the signature itself. Only the length matters to the key.
+# Made once: building them for every signature costs a fifth of the signature. Only the length matters to the key.
 _PREHASHED = {32: ec.ECDSA(Prehashed(hashes.SHA256())), 48: ec.ECDSA(Prehashed(hashes.SHA384()))}
 
 
@@ -146,7 +150,10 @@ def from_pem(pem: bytes | str, password: Password | None = None) -> Signer:
 
 
 def from_pkcs12(data: bytes, password: Password | None = None) -> tuple[Signer, bytes]:
-    """Signer and certificate (PEM) from a PKCS#12 file. Raises IdentityError when it cannot be opened or lacks either."""
+    """Signer and certificate (PEM) from a PKCS#12 file.
+
+    Raises IdentityError when it cannot be opened or lacks either.
+    """
     try:
         key, certificate, _ = pkcs12.load_key_and_certificates(data, _secret(password))
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -218,7 +225,9 @@ class Pkcs11Signer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

@@ -1,0 +1,1 @@
+"""The official Node programs that bear witness: a Gateway client and a chaincode shim that know nothing of ours."""
