@@ -1,0 +1,116 @@
+"""Who may ask a peer for what: the resources of table B.3 and the policy that each of them needs.
+
+Source: core/aclmgmt/defaultaclprovider.go and core/policy/{policy,principal}.go of Fabric v3.1.5.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from fabric_protos.msp import msp_principal_pb2
+
+from network.embedded.access import AccessError
+from network.embedded.msp import IdentityError, MspManager
+from network.embedded.policy import PolicyError, PolicyManager, SignedData
+
+READERS: Final = "/Channel/Application/Readers"
+WRITERS: Final = "/Channel/Application/Writers"
+ADMINS: Final = "Admins"
+MEMBERS: Final = "Members"
+
+PROPOSE: Final = "peer/Propose"
+CHAINCODE_TO_CHAINCODE: Final = "peer/ChaincodeToChaincode"
+
+_LOCAL: Final[Mapping[str, str]] = {
+    "_lifecycle/InstallChaincode": ADMINS,
+    "_lifecycle/QueryInstalledChaincode": ADMINS,
+    "_lifecycle/GetInstalledChaincodePackage": ADMINS,
+    "_lifecycle/QueryInstalledChaincodes": ADMINS,
+    "_lifecycle/ApproveChaincodeDefinitionForMyOrg": ADMINS,
+    "_lifecycle/QueryApprovedChaincodeDefinition": ADMINS,
+    "_lifecycle/QueryApprovedChaincodeDefinitions": ADMINS,
+    "cscc/JoinChain": ADMINS,
+    "cscc/JoinChainBySnapshot": ADMINS,
+    "cscc/JoinBySnapshotStatus": ADMINS,
+    "cscc/GetChannels": MEMBERS,
+}
+_CHANNEL: Final[Mapping[str, str]] = {
+    "_lifecycle/CommitChaincodeDefinition": WRITERS,
+    "_lifecycle/QueryChaincodeDefinition": WRITERS,
+    "_lifecycle/QueryChaincodeDefinitions": WRITERS,
+    "_lifecycle/CheckCommitReadiness": WRITERS,
+    "qscc/GetChainInfo": READERS,
+    "qscc/GetBlockByNumber": READERS,
+    "qscc/GetBlockByHash": READERS,
+    "qscc/GetTransactionByID": READERS,
+    "qscc/GetBlockByTxID": READERS,
+    "cscc/GetConfigBlock": READERS,
+    "cscc/GetChannelConfig": READERS,
+    PROPOSE: WRITERS,
+    CHAINCODE_TO_CHAINCODE: WRITERS,
+    "event/Block": READERS,
+    "event/FilteredBlock": READERS,
+    "gateway/CommitStatus": READERS,
+    "gateway/ChaincodeEvents": READERS,
+}
+_ROLES: Final = {ADMINS: msp_principal_pb2.MSPRole.ADMIN, MEMBERS: msp_principal_pb2.MSPRole.MEMBER}
+
+
+class AccessControl:
+    """The access rules of one channel; local-MSP rules take the organisation of the peer that was asked."""
+
+    def __init__(self, channel: str, policies: PolicyManager, msps: MspManager) -> None:
+        self._channel = channel
+        self._policies = policies
+        self._msps = msps
+
+    def check(self, resource: str, signed: SignedData, channel: str, msp_id: str) -> None:
+        """Let pass what `signed` may do with `resource` on `channel` at a peer of `msp_id`; else raise AccessError.
+
+        Resources of the peer itself (installing, approving) ask the peer's own MSP, whatever the channel; so does
+        every resource when `channel` is empty.
+        """
+        policy = _LOCAL.get(resource)
+        if policy is not None:
+            self._check_local(policy, signed, msp_id)
+            return
+        policy = _CHANNEL.get(resource)
+        if policy is None:
+            raise AccessError(f"Unmapped policy for {resource}")
+        if not channel:
+            self._check_local(policy, signed, msp_id)
+            return
+        if channel != self._channel:
+            raise AccessError(f"Failed to get policy manager for channel [{channel}]")
+        try:
+            self._policies.policy(policy).evaluate([signed])
+        except PolicyError as error:
+            raise AccessError(
+                f"Failed evaluating policy on signed data during check policy on channel [{channel}] "
+                f"with policy [{policy}]: [{error}]"
+            ) from error
+
+    def _check_local(self, policy: str, signed: SignedData, msp_id: str) -> None:
+        during = f"during channelless check policy with policy [{policy}]"
+        try:
+            identity = self._msps.identity(signed.identity_bytes)
+            if identity.msp_id != msp_id:
+                raise IdentityError(f"expected MSP ID {msp_id}, received {identity.msp_id}")
+        except IdentityError as error:
+            raise AccessError(f"Failed deserializing proposal creator {during}: [{error}]") from error
+        role = _ROLES.get(policy)
+        if role is None:
+            raise AccessError(
+                f"Failed getting local MSP principal {during}: [MSP Principal role [{policy}] not recognized]"
+            )
+        principal = msp_principal_pb2.MSPPrincipal(
+            principal=msp_principal_pb2.MSPRole(msp_identifier=msp_id, role=role).SerializeToString()
+        )
+        if not self._msps.satisfies(identity, principal):
+            # A valid identity is a member, so it can only be the administrator's role that is missing.
+            raise AccessError(
+                f"Failed verifying that proposal's creator satisfies local MSP principal {during}: "
+                f"[The identity is not an admin under this MSP [{msp_id}]: "
+                f"The identity does not contain OU [ADMIN], MSP: [{msp_id}]]"
+            )
+        if not self._msps.verify(identity, signed.message, signed.signature):
+            raise AccessError("The signature is invalid")
