@@ -1,0 +1,6 @@
+"""The scenes of all transactions, by word."""
+
+from tests.chaincode.contract.scene import Scene
+from tests.chaincode.contract.scenes import account, member, trade, voucher
+
+SCENES: tuple[Scene, ...] = (*member.SCENES, *trade.SCENES, *voucher.SCENES, *account.SCENES)

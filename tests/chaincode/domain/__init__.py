@@ -1,0 +1,1 @@
+"""Domain tests: values and verbs without storage, clock or caller."""
