@@ -25,7 +25,7 @@ FAULTS = (
         (("fabric/signer.py", "return signature if s <= self._half else", "return signature if True else"),),
         "test_signer.py",
         "low_s or normalised",
-        3,
+        2,
     ),
     Fault(
         "no low S of signatures made elsewhere",

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 import tallystick
 
 from .faults import FAULTS, Fault

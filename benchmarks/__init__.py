@@ -1,0 +1,1 @@
+"""What `scripts/bench` runs: one module per subject, each prints a table and can write JSON."""

@@ -1,0 +1,1 @@
+"""Agreement tests: what is said twice (code, metadata, specification) says the same."""
