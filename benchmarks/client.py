@@ -1,12 +1,12 @@
 """CPU of the Gateway client per evaluate and submit, beside the official Node client in the same run.
 
-    scripts/bench client [--calls N] [--json FILE] [--soak N]
+    scripts/bench client [--calls N] [--json FILE] [--soak N] [--streams N]
 
 A stub gateway runs in a process of its own, each client in one of its own: synchronous with 16 threads, asyncio with
 64 tasks, Node with 64 promises. Counted is the client's own CPU time (user and system, warm-up left out) per call; a
 submit is three gRPC calls. The order is repeated `--rounds` times and the median taken, because the machine is rarely
 idle. Aim: at most 0.35 of the Node client's CPU. `--soak N` makes N evaluate calls (up to a million) on each Python
-side and records the memory along the way; it must stay flat.
+side and records the memory along the way; `--streams N` opens, reads and cancels N event streams. Memory must stay flat in both.
 """
 
 import argparse
@@ -38,6 +38,8 @@ CONCURRENCY = {"sync": 16, "asyncio": 64, "node": 64}
 AIM = 0.35
 ARGUMENT = "x" * 200
 OPERATIONS = ("evaluate", "submit")
+GROWTH_MB_MAX = 4.0
+"""What memory may grow from the second tenth of a load to its end; allocators take a while to settle."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _show(report)
     if options.json:
         Path(options.json).write_text(json.dumps(report, indent=2) + "\n")
-    return 1 if options.enforce and not report["within_aim"] else 0
+    missed = options.enforce and report["within_aim"] is False
+    return 1 if missed or not report["memory_flat"] else 0
 
 
 def _options() -> argparse.ArgumentParser:
@@ -64,6 +67,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--calls", type=int, default=5_000, help="calls per operation, client and round (5000)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each client is measured (3)")
     parser.add_argument("--soak", type=int, default=0, help="calls to make while watching memory (0: none)")
+    parser.add_argument("--streams", type=int, default=0, help="event streams to open and cancel (0: none)")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     parser.add_argument("--enforce", action="store_true", help="exit 1 when the aim is missed")
     parser.add_argument("--role", choices=("stub", "sync", "asyncio"), help=argparse.SUPPRESS)
@@ -89,24 +93,23 @@ def _measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         rounds = [
             {client: _client(client, target, folder, options) for client in clients} for _ in range(options.rounds)
         ]
-        soak = {
-            client: _client(client, target, folder, options, soak=True)["soak"]
+        memory = {
+            (client, load): _client(client, target, folder, options, load=load)["memory"]
+            for load in ("soak", "streams")
             for client in ("sync", "asyncio")
-            if options.soak
+            if getattr(options, load)
         }
     finally:
         stub.terminate()
         stub.wait(10)
-    return _report(clients, rounds, soak)
+    return _report(clients, rounds, memory)
 
 
 def _node() -> str | None:
     return shutil.which("node") if (NODE_CLIENT / "node_modules" / "@hyperledger" / "fabric-gateway").is_dir() else None
 
 
-def _client(
-    client: str, target: str, folder: Path, options: argparse.Namespace, *, soak: bool = False
-) -> dict[str, Any]:
+def _client(client: str, target: str, folder: Path, options: argparse.Namespace, *, load: str = "") -> dict[str, Any]:
     warmup = max(200, options.calls // 10)
     if client == "node":
         numbers = [str(options.calls), str(CONCURRENCY["node"]), str(warmup)]
@@ -116,13 +119,15 @@ def _client(
     else:
         command = [sys.executable, "-m", "benchmarks.client", "--role", client, "--target", target]
         command += ["--folder", str(folder), "--calls", str(options.calls)]
-        command += ["--soak", str(options.soak)] if soak else []
+        command += [f"--{load}", str(getattr(options, load))] if load else []
         output = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     figures: dict[str, Any] = json.loads(output)
     return figures
 
 
-def _report(clients: list[str], rounds: list[dict[str, Any]], soak: dict[str, Any]) -> dict[str, Any]:
+def _report(
+    clients: list[str], rounds: list[dict[str, Any]], memory: dict[tuple[str, str], list[tuple[int, float]]]
+) -> dict[str, Any]:
     figures = {
         client: {
             operation: {
@@ -147,7 +152,8 @@ def _report(clients: list[str], rounds: list[dict[str, Any]], soak: dict[str, An
         "ratio_to_node": ratios,
         "aim": AIM,
         "within_aim": all(value <= AIM for row in ratios.values() for value in row.values()) if ratios else None,
-        "soak": soak,
+        "memory_mb": {f"{client} {load}": points for (client, load), points in memory.items()},
+        "memory_flat": all(points[-1][1] - points[2][1] <= GROWTH_MB_MAX for points in memory.values()),
     }
 
 
@@ -160,9 +166,8 @@ def _show(report: dict[str, Any]) -> None:
             print(f"{client:<10}{operation:<11}{numbers}")
     if not report["ratio_to_node"]:
         print("Node client not measured: it needs node and `npm ci` in tests/node/client")
-    for client, soak in report["soak"].items():
-        points = ", ".join(f"{calls}: {rss:.1f}" for calls, rss in soak)
-        print(f"memory of {client} in MB after so many calls: {points}")
+    for name, points in report["memory_mb"].items():
+        print(f"memory of {name} in MB after so many: " + ", ".join(f"{count}: {rss:.1f}" for count, rss in points))
 
 
 # ---- the processes
@@ -206,20 +211,34 @@ def _measure_here(options: argparse.Namespace) -> dict[str, Any]:
             fabric.channel(options.target, insecure=True) as channel,
             fabric.connect(channel, identity, signer) as gateway,
         ):
-            contract = gateway.network("scf").contract("trade", "voucher")
-            calls = {
+            network = gateway.network("scf")
+            contract = network.contract("trade", "voucher")
+
+            def stream() -> None:
+                with network.block_events(start_block=0) as blocks:
+                    next(blocks)
+
+            calls: dict[str, Callable[[], object]] = {
                 "evaluate": lambda: contract.evaluate("get", ARGUMENT),
                 "submit": lambda: contract.submit("issue", ARGUMENT),
+                "streams": stream,
             }
             return _figures(lambda operation, count: _in_threads(calls[operation], count), options)
 
     async def run() -> dict[str, Any]:
         async with aio.channel(options.target, insecure=True) as channel:
             async with aio.connect(channel, identity, signer) as gateway:
-                contract = gateway.network("scf").contract("trade", "voucher")
-                calls = {
+                network = gateway.network("scf")
+                contract = network.contract("trade", "voucher")
+
+                async def stream() -> None:
+                    async with network.block_events(start_block=0) as blocks:
+                        await anext(blocks)
+
+                calls: dict[str, Callable[[], Awaitable[object]]] = {
                     "evaluate": lambda: contract.evaluate("get", ARGUMENT),
                     "submit": lambda: contract.submit("issue", ARGUMENT),
+                    "streams": stream,
                 }
                 return await _figures_async(lambda operation, count: _in_tasks(calls[operation], count), options)
 
@@ -250,13 +269,13 @@ async def _in_tasks(call: Callable[[], Awaitable[object]], count: int) -> None:
 
 
 def _figures(run: Callable[[str, int], None], options: argparse.Namespace) -> dict[str, Any]:
-    if options.soak:
-        step = max(1, options.soak // 10)
+    load = _load(options)
+    if load:
         points = [(0, _rss_mb())]
         for index in range(10):
-            run("evaluate", step)
-            points.append(((index + 1) * step, _rss_mb()))
-        return {"soak": points}
+            run(load[0], load[1])
+            points.append(((index + 1) * load[1], _rss_mb()))
+        return {"memory": points}
     figures = {}
     for operation in OPERATIONS:
         run(operation, max(200, options.calls // 10))
@@ -267,13 +286,13 @@ def _figures(run: Callable[[str, int], None], options: argparse.Namespace) -> di
 
 
 async def _figures_async(run: Callable[[str, int], Awaitable[None]], options: argparse.Namespace) -> dict[str, Any]:
-    if options.soak:
-        step = max(1, options.soak // 10)
+    load = _load(options)
+    if load:
         points = [(0, _rss_mb())]
         for index in range(10):
-            await run("evaluate", step)
-            points.append(((index + 1) * step, _rss_mb()))
-        return {"soak": points}
+            await run(load[0], load[1])
+            points.append(((index + 1) * load[1], _rss_mb()))
+        return {"memory": points}
     figures = {}
     for operation in OPERATIONS:
         await run(operation, max(200, options.calls // 10))
@@ -281,6 +300,13 @@ async def _figures_async(run: Callable[[str, int], Awaitable[None]], options: ar
         await run(operation, options.calls)
         figures[operation] = _row(options.calls, _cpu_seconds() - cpu, time.perf_counter() - start)
     return figures
+
+
+def _load(options: argparse.Namespace) -> tuple[str, int] | None:
+    """Operation and a tenth of its number, when memory is watched instead of time."""
+    if options.soak:
+        return "evaluate", max(1, options.soak // 10)
+    return ("streams", max(1, options.streams // 10)) if options.streams else None
 
 
 def _row(calls: int, cpu: float, elapsed: float) -> dict[str, float]:

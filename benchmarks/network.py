@@ -88,7 +88,7 @@ def running(home: Path) -> Iterator[Running]:
     command = [sys.executable, "-m", "tallystick", "network"]
     started = time.monotonic()
     process = subprocess.Popen(
-        [*command, "up", "--home", str(home), "--port-base", "0", "--json"], stdout=subprocess.PIPE
+        [*command, "up", "--simulated-days", "--home", str(home), "--port-base", "0", "--json"], stdout=subprocess.PIPE
     )
     try:
         if process.stdout is None or not process.stdout.readline():

@@ -29,6 +29,7 @@ from tallystick.fabric import Contract, GatewayError, Identity, Retry, channel, 
 from chaincode.domain import credit_code, invitation
 from network.embedded.network import EmbeddedNetwork, NetworkError
 from network.embedded.verify import verify
+from network.founding import FoundingError, found
 from network.home import HomeInUse, read_connection, running_pid
 from network.identity.enrolment import Enrolment, enrol
 from network.identity.founding import fingerprint
@@ -180,6 +181,7 @@ class Told:
     """What the story leaves to be shown at its end."""
 
     root_id: str = ""
+    holders: dict[str, str] = field(default_factory=dict)
     leaves: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     versions: int = 0
@@ -195,6 +197,7 @@ def tell(stage: Stage, advance: Callable[[str], None]) -> Told:
         join(stage, sponsor, name)
         for sponsor, name in (("core", "Anvil Castings"), ("logistics", "Birch Mouldings"), ("bank", "Copper Wire"))
     )
+    told.holders = {company.member_id: company.name for company in (first, second, third)}
     today = date.fromisoformat(core["operator"].read("business_date:get")["date"])
     advance("two officers of the bank grant the core enterprise a quota")
     quota_id = f"Q-{ulid()}"
@@ -333,6 +336,7 @@ def main() -> int:
         topology = load(home / "topology.toml") if (home / "topology.toml").exists() else load(None, options.port_base)
         network = EmbeddedNetwork.prepare(home, topology)
         network.start()
+        found(home, network.topology, network.connection, simulated_days=True)
     try:
         with Stage(home) as stage, Progress(console=console, transient=True) as progress:
             task = progress.add_task("starting", total=6)
@@ -374,5 +378,5 @@ def parser() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (NetworkError, HomeInUse, TopologyError, GatewayError) as error:
+    except (NetworkError, FoundingError, HomeInUse, TopologyError, GatewayError) as error:
         sys.exit(str(error))

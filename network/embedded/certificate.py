@@ -30,6 +30,7 @@ CURVE_ORDERS: Final = {
     "secp521r1": 2**521 - 0x5AE79787C40D069948033FEB708F65A2FC44A36477663B851449048E16EC79BF7,
 }
 _SHA256_DIGEST: Final = ec.ECDSA(Prehashed(hashes.SHA256()))
+_UNREADABLE_EXTENSION: Final = (ValueError, x509.UnsupportedGeneralNameType)
 _SERVER_USES: Final = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)
 # The critical extensions that Go's verifier knows and that need nothing further here. Name constraints are left out on
 # purpose: nothing here evaluates them, so a certificate that depends on them is refused.
@@ -58,9 +59,17 @@ def from_pem(pem: bytes) -> x509.Certificate:
     if not _has_positive_serial(der):
         raise ValueError("parseCertificate failed: the serial number is not positive")
     try:
-        return x509.load_der_x509_certificate(der)
+        certificate = x509.load_der_x509_certificate(der)
     except (ValueError, x509.InvalidVersion) as error:
         raise ValueError(f"parseCertificate failed: {error}") from error
+    try:
+        # The library reads extensions when they are asked for; Go refuses a certificate that has one twice.
+        _ = certificate.extensions
+    except x509.DuplicateExtension as error:
+        raise ValueError("parseCertificate failed: x509: certificate contains duplicate extensions") from error
+    except _UNREADABLE_EXTENSION:
+        pass
+    return certificate
 
 
 def _has_positive_serial(der: bytes) -> bool:
@@ -78,7 +87,7 @@ def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any:
     """An extension's value, or None."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *_UNREADABLE_EXTENSION):
         return None
 
 
@@ -125,7 +134,7 @@ def usable(certificate: x509.Certificate, moment: datetime) -> bool:
     try:
         if any(extension.critical and extension.oid not in _HANDLED_CRITICAL for extension in certificate.extensions):
             return False
-    except ValueError:
+    except _UNREADABLE_EXTENSION:
         return False
     uses = _extension(certificate, x509.ExtendedKeyUsage)
     return uses is None or any(use in _SERVER_USES for use in uses)

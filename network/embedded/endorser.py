@@ -41,6 +41,7 @@ from network.embedded.policy import PolicyError, PolicyManager
 from network.embedded.proposal import FilterError, Proposal, ProposalError
 from network.embedded.serializer import approved_package
 from network.embedded.simulator import SimulationError, SimulationResult, Simulator
+from network.embedded.store import LedgerError
 from network.embedded.stream import ExecutionError
 
 ProposalResponse = proposal_response_pb2.ProposalResponse
@@ -242,6 +243,9 @@ class Endorser:
             return self._respond(peer, found, execution)
         except ExecutionError as error:
             return _failed(str(error))
+        except LedgerError as error:
+            # A peer whose disk is full or damaged says so, and the gateway tries the next one.
+            return _failed(f"error in simulation: {error}")
 
     def _check(self, peer: EndorsingPeer, found: Proposal, snapshot: Snapshot) -> None:
         """`preProcess`: validity, uniqueness, and the right to propose.

@@ -5,9 +5,10 @@ embedded-network.md A.1 and A.2 list the checks in their order. Evaluate and End
 one job in the thread pool and runs all its simulations there, because handing them to other threads costs more than
 they do."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import grpc
@@ -64,6 +65,7 @@ class _Proposal:
 
     header: common_pb2.Header
     channel: str
+    transaction_id: str
     payload: proposal_pb2.ChaincodeProposalPayload
     spec: chaincode_pb2.ChaincodeInvocationSpec
 
@@ -79,10 +81,13 @@ class _Proposal:
 
 @dataclass(slots=True)
 class Call:
-    """One Evaluate or Endorse while it runs: how far it has come, and whether anybody still waits for it."""
+    """One Evaluate or Endorse while it runs: which peer simulates since when, and whether anybody still waits."""
 
     is_first: bool = True
     is_abandoned: bool = False
+    transaction_id: str = ""
+    peer: Peer | None = None
+    asked_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +120,14 @@ class Gateway:
             raise RpcError(_INVALID_ARGUMENT, f"failed to unpack transaction proposal: {error}") from error
         if proposal.channel != self._network.channel:
             raise RpcError(_UNAVAILABLE, _no_config(proposal.channel))
+        call.transaction_id = proposal.transaction_id
         details: list[Detail] = []
         code = _UNAVAILABLE
         with self._network.snapshot() as snapshot:
             for peer in self._evaluators(proposal, list(request.target_organizations), snapshot):
                 if call.is_abandoned:
                     raise RpcError(grpc.StatusCode.CANCELLED, "context canceled")
-                outcome = self._ask(peer, signed.SerializeToString(), snapshot)
+                outcome = self._ask(peer, signed.SerializeToString(), snapshot, call)
                 if isinstance(outcome, Response):
                     return gateway_pb2.EvaluateResponse(result=_result(outcome))
                 code = outcome.code
@@ -162,18 +168,21 @@ class Gateway:
             proposal = _read_proposal(signed.proposal_bytes)
         except Unreadable as error:
             raise RpcError(_INVALID_ARGUMENT, str(error)) from error
+        call.transaction_id = proposal.transaction_id
         raw = signed.SerializeToString()
         with self._network.snapshot() as snapshot:
             if request.endorsing_organizations:
                 layouts = self._layout_of(proposal, list(request.endorsing_organizations), snapshot)
             else:
-                layouts = self._layouts_from_first(proposal, raw, snapshot)
+                layouts = self._layouts_from_first(proposal, raw, snapshot, call)
             call.is_first = False
             while not layouts.complete and not call.is_abandoned:
                 peers = layouts.next_peers()
                 if not peers:
                     break
-                layouts.abandon([peer.msp_id for peer in peers if not self._endorse_by(peer, layouts, raw, snapshot)])
+                layouts.abandon(
+                    [peer.msp_id for peer in peers if not self._endorse_by(peer, layouts, raw, snapshot, call)]
+                )
         if not layouts.complete:
             raise RpcError(
                 _ABORTED, f"failed to collect enough transaction endorsements{_SEE_DETAILS}", layouts.details
@@ -190,7 +199,7 @@ class Gateway:
             raise RpcError(_UNAVAILABLE, f"failed to find any endorsing peers for org(s): {', '.join(missing)}")
         return Layouts([dict.fromkeys(organisations, 1)], found)
 
-    def _layouts_from_first(self, proposal: _Proposal, raw: bytes, snapshot: Any) -> Layouts:
+    def _layouts_from_first(self, proposal: _Proposal, raw: bytes, snapshot: Any, call: Call) -> Layouts:
         """Endorse on one peer first, then plan the others from what the simulation touched."""
         default = Interest(chaincodes=[ChaincodeCall(name=proposal.chaincode)])
         found = self._network.peers.by_organisation(proposal.chaincode, self._local, snapshot)
@@ -204,19 +213,19 @@ class Gateway:
             )
         else:
             start = self._planned(proposal, default, snapshot, None)
-        first, response = self._first_endorsement(start, raw, snapshot)
+        first, response = self._first_endorsement(start, raw, snapshot, call)
         interest = response.interest if response.interest.chaincodes else default
         layouts = self._protected_plan(proposal, interest, snapshot, first)
         response.response.payload = b""
         layouts.add(first, response)
         return layouts
 
-    def _first_endorsement(self, start: Layouts, raw: bytes, snapshot: Any) -> tuple[Peer, Response]:
+    def _first_endorsement(self, start: Layouts, raw: bytes, snapshot: Any, call: Call) -> tuple[Peer, Response]:
         """The first peer of the organisation that endorses; every failure, the chaincode's too, tries the next one."""
         details = []
         peer: Peer | None = start.next_peers()[0]
         while peer is not None:
-            outcome = self._ask(peer, raw, snapshot)
+            outcome = self._ask(peer, raw, snapshot, call)
             if isinstance(outcome, Response):
                 return peer, outcome
             details.append(peer.failed(outcome.message))
@@ -267,10 +276,10 @@ class Gateway:
             ) from error
         return Layouts(layouts, self._network.peers.by_organisation(proposal.chaincode, self._local, snapshot))
 
-    def _endorse_by(self, peer: Peer | None, layouts: Layouts, raw: bytes, snapshot: Any) -> bool:
+    def _endorse_by(self, peer: Peer | None, layouts: Layouts, raw: bytes, snapshot: Any, call: Call) -> bool:
         """Get an endorsement from a peer or, when it fails, from the next of its organisation."""
         while peer is not None:
-            outcome = self._ask(peer, raw, snapshot)
+            outcome = self._ask(peer, raw, snapshot, call)
             if not isinstance(outcome, Response):
                 layouts.details.append(peer.failed(outcome.message))
             else:
@@ -280,8 +289,16 @@ class Gateway:
             peer = layouts.next_in_organisation(peer)
         return False
 
-    def _ask(self, peer: Peer, raw: bytes, snapshot: Any) -> Response | _Verdict:
+    def overrun(self, call: Call, what: str, reason: str) -> RpcError:
+        """The answer to a call whose simulation does not come back: its peer failed, and its thread cannot go on."""
+        text = f"error in simulation: failed to execute transaction {call.transaction_id}: {reason}"
+        return RpcError(
+            _ABORTED, f"failed to {what} transaction{_SEE_DETAILS}", [(call.peer or self._local).failed(text)]
+        )
+
+    def _ask(self, peer: Peer, raw: bytes, snapshot: Any, call: Call) -> Response | _Verdict:
         """Let a peer process the proposal and classify its answer."""
+        call.peer, call.asked_at = peer, time.monotonic()
         try:
             response = self._network.process(peer, raw, snapshot)
         except EndorserError as error:
@@ -364,7 +381,7 @@ def _read_proposal(data: bytes) -> _Proposal:
     channel_header = read(common_pb2.ChannelHeader, header.channel_header, "ChannelHeader")
     payload = read(proposal_pb2.ChaincodeProposalPayload, proposal.payload, "ChaincodeProposalPayload")
     spec = read(chaincode_pb2.ChaincodeInvocationSpec, payload.input, "ChaincodeInvocationSpec")
-    return _Proposal(header=header, channel=channel_header.channel_id, payload=payload, spec=spec)
+    return _Proposal(header, channel_header.channel_id, channel_header.tx_id, payload, spec)
 
 
 def _read_named(data: bytes) -> _Proposal:

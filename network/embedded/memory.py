@@ -34,7 +34,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tallystick.fabric.block import data_hash
 
 from chaincode.shim.execute import execute
-from chaincode.shim.stub import Transaction
+from chaincode.shim.stub import Exchange, Transaction
 from network import topology as topology_module
 from network.channel import config as channel_config
 from network.channel import policy as channel_policy
@@ -61,6 +61,14 @@ class Program(Protocol):
     version: str
 
     def invoke(self, tx: Transaction, /) -> bytes: ...
+
+
+class Execute(Protocol):
+    """How one transaction is run: `execute.execute` of the shim, or what tests put in its place (`testing.twice`)."""
+
+    def __call__(
+        self, chaincode: Program, message: ChaincodeMessage, exchange: Exchange, /, *, msp_id: str
+    ) -> ChaincodeMessage: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +179,8 @@ class MemoryLedger:
     """A channel in memory on which chaincodes run; every `submit` is a block of its own, `block` makes larger ones.
 
     `policies` (ApplicationPolicy bytes) and `collections` (CollectionConfigPackage bytes) by chaincode name; without
-    them a chaincode of the topology has the topology's, any other the channel's default. Not for several threads.
+    them a chaincode of the topology has the topology's, any other the channel's default. `execute` runs each call,
+    those that chaincodes make to each other included. Not for several threads.
     """
 
     def __init__(
@@ -181,8 +190,10 @@ class MemoryLedger:
         topology: Path | None = None,
         policies: Mapping[str, bytes] | None = None,
         collections: Mapping[str, bytes] | None = None,
+        execute: Execute = execute,
     ) -> None:
         self._ground = _ground(topology)
+        self._execute = execute
         self._programs = {chaincode.name: chaincode for chaincode in chaincodes}
         self.msp_ids = tuple(self._ground.peers)
         self.channel = self._ground.topology.channel
@@ -365,7 +376,7 @@ class MemoryLedger:
             proposal=call.signed_proposal,
         )
         try:
-            return execute(program, message, context.handle, msp_id=msp_id)
+            return self._execute(program, message, context.handle, msp_id=msp_id)
         finally:
             context.close()
 

@@ -41,7 +41,7 @@ from network.embedded.deploy import Admin, DeployError, Wanted, deploy
 from network.embedded.endorser import Endorser
 from network.embedded.events import ChaincodeEvents
 from network.embedded.gateway import Gateway, Network
-from network.embedded.host import Host, package_id
+from network.embedded.host import EXECUTE_SECONDS, Host, package_id
 from network.embedded.layout import Peer, Peers
 from network.embedded.ledger import Ledger
 from network.embedded.msp import IdentityError, MspError, MspManager
@@ -51,6 +51,7 @@ from network.embedded.plan import PlanError, Planner
 from network.embedded.policy import PolicyManager
 from network.embedded.program import ProgramError
 from network.embedded.server import OrderingServices, PeerServices, Server, Tls
+from network.embedded.simulations import Simulations
 from network.embedded.store import LedgerError
 from network.home import CONNECTION, LEDGER, TOPOLOGY, HomeLock
 from network.identity import identities
@@ -62,7 +63,7 @@ from network.topology import Node, Organisation, Topology, TopologyError, load
 _LOG = logging.getLogger(__name__)
 
 # Simulations are Python code and share one interpreter lock; more threads only wait for chaincode services.
-_SIMULATIONS: Final = 1
+_SIMULATIONS: Final = 4
 _SIMULATIONS_WITH_SERVICES: Final = 32
 _PLANS_KEPT: Final = 1024
 # Names come from clients; a stranger's made-up ones must not fill the memory.
@@ -153,8 +154,8 @@ class EmbeddedNetwork:
         self._runs: dict[tuple[int, str, str], bool] = {}
         self._layouts: dict[tuple[int, bytes, tuple[tuple[str, int], ...]], list[Mapping[str, int]]] = {}
         has_services = any(chaincode.services for chaincode in topology.chaincodes)
-        simulations = _SIMULATIONS_WITH_SERVICES if has_services else _SIMULATIONS
-        self._pool = ThreadPoolExecutor(simulations, thread_name_prefix="simulation")
+        at_once = _SIMULATIONS_WITH_SERVICES if has_services else _SIMULATIONS
+        self._simulations = Simulations(at_once, EXECUTE_SECONDS)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -256,7 +257,7 @@ class EmbeddedNetwork:
             self._loop.call_soon_threadsafe(self._ended.set)
         if self._thread is not None:
             self._thread.join()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._simulations.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
         self.host.close()
         self.committer.close()
@@ -352,14 +353,13 @@ class EmbeddedNetwork:
             deliver_with_private_data=self._delivery(blocks_with_private_data(chain, private)),
             endorse=lambda signed: self.process(place.peer, signed, None).SerializeToString(),
         )
-        return Server(
-            place.node.address, self._tls(place.organisation, place.identity), self._ordering(), services, self._pool
-        )
+        tls = self._tls(place.organisation, place.identity)
+        return Server(place.node.address, tls, self._ordering(), services, self._simulations)
 
     def _orderer_server(self, name: str) -> Server:
         organisation, node = self._orderers_apart[name]
         identity = identities.load_node(self.home, organisation, node)
-        return Server(node.address, self._tls(organisation, identity), self._ordering(), None, self._pool)
+        return Server(node.address, self._tls(organisation, identity), self._ordering(), None, self._simulations)
 
     def _ordering(self) -> OrderingServices:
         return OrderingServices(self._shared.orderer, self._delivery(ordered_blocks(self._shared.chain)))

@@ -22,6 +22,7 @@ from network.embedded.chain import Chain, Committed
 from network.embedded.msp import IdentityError, MspManager
 from network.embedded.policy import PolicyError, PolicyManager, SignedData
 from network.embedded.rpc import Unreadable, read
+from network.embedded.store import LedgerError
 
 _LOG = logging.getLogger(__name__)
 
@@ -303,7 +304,8 @@ class Orderer:
             except Exception as error:  # the chain must not fork or skip, whatever the reason: wait and try again
                 text = f"embedded network: block {made.header.number} cannot be written: {error}"
                 if self.failure != text:
-                    _LOG.error("%s", text, exc_info=error)
+                    # The disk's refusals are told in a sentence; where anything else came from must be seen.
+                    _LOG.error("%s", text, exc_info=None if isinstance(error, LedgerError) else error)
                 self.failure = text
                 await asyncio.sleep(_RETRY_SECONDS)
         self.failure = None

@@ -8,12 +8,13 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from fabric_protos.common import common_pb2
 from fabric_protos.msp import identities_pb2
 from fabric_protos.peer import chaincode_pb2, proposal_pb2
 from google.protobuf.message import DecodeError, Message
 
+from network.embedded import certificate as certificates
 from network.embedded.lifecycle import WIRE_FORMAT
 from network.embedded.msp import IdentityError, MspManager
 from network.embedded.policy import SignedData
@@ -201,9 +202,9 @@ def _header_type(kind: int) -> str:
 def _expiry(creator: bytes) -> int | None:
     """When the certificate inside a creator ends, whoever issued it; None when there is none to read."""
     try:
-        certificate = x509.load_pem_x509_certificate(identities_pb2.SerializedIdentity.FromString(creator).id_bytes)
+        certificate = certificates.from_pem(identities_pb2.SerializedIdentity.FromString(creator).id_bytes)
         return round(certificate.not_valid_after_utc.timestamp()) * _NANOSECONDS
-    except (DecodeError, ValueError):
+    except (DecodeError, ValueError, UnsupportedAlgorithm):
         return None
 
 

@@ -7,7 +7,6 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -26,6 +25,8 @@ from network.embedded.events import ChaincodeEvents
 from network.embedded.gateway import Call, Gateway
 from network.embedded.orderer import SUCCESS, Orderer
 from network.embedded.rpc import RpcError, Unreadable, field, read
+from network.embedded.simulations import Overrun, Simulations
+from network.embedded.store import LedgerError
 
 _LOG = logging.getLogger(__name__)
 
@@ -109,13 +110,13 @@ class Limit:
 class Server:
     """Serves a peer, or an orderer that has a port of its own, on one address.
 
-    Runs on the network's event loop; simulations go to `pool`. Raises `PortError` when the address cannot be had."""
+    Runs on the network's event loop. Raises `PortError` when the address cannot be had."""
 
     def __init__(
-        self, address: str, tls: Tls, ordering: OrderingServices, peer: PeerServices | None, pool: Executor
+        self, address: str, tls: Tls, ordering: OrderingServices, peer: PeerServices | None, simulations: Simulations
     ) -> None:
         self._ordering = ordering
-        self._pool = pool
+        self._simulations = simulations
         self._needs_client_certificate = tls.client_authorities is not None
         self.limits = {service: Limit(service, maximum) for service, maximum in LIMITS.items()}
         self._server = grpc.aio.server(options=OPTIONS)
@@ -187,7 +188,7 @@ class Server:
             message = read(gateway_pb2.EvaluateRequest, request)
             return self._peer.gateway.evaluate(message, call).SerializeToString()
 
-        return await self._in_pool(job, call, context, lambda: "evaluate timeout expired")
+        return await self._simulate(job, call, "evaluate", context, lambda: "evaluate timeout expired")
 
     async def _endorse(self, request: bytes, context: Context) -> bytes:
         call = Call()
@@ -200,7 +201,7 @@ class Server:
             stage = "first endorsement" if call.is_first else "endorsements"
             return f"endorsement timeout expired while collecting {stage}"
 
-        return await self._in_pool(job, call, context, expired)
+        return await self._simulate(job, call, "endorse", context, expired)
 
     async def _submit(self, request: bytes, context: Context) -> bytes:
         message = read(gateway_pb2.SubmitRequest, request)
@@ -225,25 +226,26 @@ class Server:
         async for response in self._peer.events.stream(message):
             yield response.SerializeToString()
 
-    async def _in_pool(
-        self, job: Callable[[], bytes], call: Call, context: Context, expired: Callable[[], str]
+    async def _simulate(
+        self, job: Callable[[], bytes], call: Call, what: str, context: Context, expired: Callable[[], str]
     ) -> bytes:
         """Run a simulation off the loop, as long as the client waits for it."""
         try:
             async with asyncio.timeout(context.time_remaining()):
-                return await asyncio.get_running_loop().run_in_executor(self._pool, job)
+                return await self._simulations.run(job, call)
         except TimeoutError as error:
             raise RpcError(grpc.StatusCode.DEADLINE_EXCEEDED, expired()) from error
+        except Overrun as error:
+            raise self._peer.gateway.overrun(call, what, str(error)) from error
         finally:
             call.is_abandoned = True
 
     # -- the other services --------------------------------------------------------------------------------------------
 
     async def _process_proposal(self, request: bytes, context: Context) -> bytes:
-        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._pool, self._peer.endorse, request)
-        except EndorserError as error:
+            return await self._simulations.run(lambda: self._peer.endorse(request), Call())
+        except (EndorserError, Overrun) as error:
             # gRPC drops a response that comes with an error, so over the wire only the text is left (A.2).
             raise RpcError(grpc.StatusCode.UNKNOWN, str(error)) from error
 
@@ -291,6 +293,8 @@ class Server:
                 failure = error
             except Unreadable as error:
                 failure = RpcError(grpc.StatusCode.INTERNAL, f"{_UNMARSHALLING}{error}")
+            except LedgerError as error:
+                failure = RpcError(grpc.StatusCode.INTERNAL, f"embedded network: {error}")
             await context.abort(failure.code, failure.message, failure.trailer())
             raise AssertionError("abort raises")
 
@@ -310,6 +314,8 @@ class Server:
                 failure = error
             except Unreadable as error:
                 failure = RpcError(grpc.StatusCode.INTERNAL, f"{_UNMARSHALLING}{error}")
+            except LedgerError as error:
+                failure = RpcError(grpc.StatusCode.INTERNAL, f"embedded network: {error}")
             finally:
                 await answers.aclose()  # type: ignore[attr-defined]  # every handler here is an async generator
             await context.abort(failure.code, failure.message, failure.trailer())

@@ -19,6 +19,7 @@ VALID = transaction_pb2.TxValidationCode.VALID
 DUPLICATE = transaction_pb2.TxValidationCode.DUPLICATE_TXID
 COUNTER = "counter"
 ORGANISATIONS = ("core", "warehouse", "logistics", "bank")
+_CLIENTS = 6
 _IN_FLIGHT_MAX = 4
 
 
@@ -57,14 +58,15 @@ class Load:
 
     A client ends at its first failed call; failures before `ending` is set are kept as refusals."""
 
-    def __init__(self, home: Path, seed: str, *, clients: int = 6, value: str = "v") -> None:
+    def __init__(self, home: Path, seed: str, *, value: str = "v", status_seconds: float = 10.0) -> None:
         self.promises = Promises()
         self.ending = threading.Event()
         self._home = home
         self._value = value
+        self._status_seconds = status_seconds
         self._threads = [
             threading.Thread(target=self._work, args=(f"{seed}-{number}", ORGANISATIONS[number % 4]))
-            for number in range(clients)
+            for number in range(_CLIENTS)
         ]
 
     def __enter__(self) -> Self:
@@ -96,7 +98,7 @@ class Load:
                     number += 1
                     ids.append(self._submit(client, COUNTER if chance.random() < 0.1 else f"{name}-{number}"))
                 for transaction_id in ids:
-                    self.promises.acknowledged[transaction_id] = client.status(transaction_id)
+                    self.promises.acknowledged[transaction_id] = client.status(transaction_id, self._status_seconds)
         except grpc.RpcError as error:
             if not self.ending.is_set():
                 self.promises.refusals.append(str(error))

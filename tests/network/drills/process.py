@@ -39,7 +39,7 @@ def command(
         env=os.environ | (environment or {}),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=40,
         check=False,
     )
 

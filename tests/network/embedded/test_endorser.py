@@ -481,6 +481,18 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         what, *rest = chaincode_pb2.ChaincodeInput.FromString(message.payload).args
         if what == b"status":
             session.complete(message, int(rest[0]), "text", b"payload")
+        elif what == b"event":
+            response = proposal_response_pb2.Response(status=int(rest[0]))
+            event = chaincode_event_pb2.ChaincodeEvent(chaincode_id="forged", tx_id="forged", event_name="happened")
+            session.outgoing.put(
+                ChaincodeMessage(
+                    type=ChaincodeMessage.COMPLETED,
+                    payload=response.SerializeToString(),
+                    txid=message.txid,
+                    channel_id=message.channel_id,
+                    chaincode_event=event,
+                )
+            )
         elif what == b"error":
             session.send(ChaincodeMessage.ERROR, b"it broke", message)
         elif what == b"garbage":
@@ -508,6 +520,13 @@ def test_a_status_of_399_commits(raw: Ground) -> None:
     parts = raw.propose("raw", "status", "399")
     responses = [raw.endorse(parts, name) for name in ("core", "bank", "logistics")]
     assert raw.commit(raw.envelope(parts, responses)) == [0]
+
+
+def test_an_event_below_400_gets_the_hosts_names_and_one_above_is_dropped(raw: Ground) -> None:
+    parts = raw.propose("raw", "event", "399")
+    event = chaincode_event_pb2.ChaincodeEvent.FromString(action_of(raw.endorse(parts)).events)
+    assert (event.chaincode_id, event.tx_id, event.event_name) == ("raw", parts.transaction_id, "happened")
+    assert action_of(raw.endorse(raw.propose("raw", "event", "500"))).events == b""
 
 
 @pytest.mark.parametrize(

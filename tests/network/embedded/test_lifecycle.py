@@ -484,6 +484,10 @@ def test_only_organisations_that_approved_and_installed_endorse(fresh: Ground) -
     assert fresh.approve("logistics", fresh.approval(OTHER)) == [0]
     assert fresh.approve("bank", fresh.approval(OTHER)) == [0]
     assert outcome("logistics") == outcome("bank") == ""
+    # So does one that names a package nobody has: the organisation stops to endorse.
+    assert fresh.approve("core", fresh.approval(OTHER, package="unknown:2")) == [0]
+    assert outcome("core").endswith("exists, but chaincode is not installed")
+    assert fresh.approve("core", fresh.approval(OTHER)) == [0]
     with fresh.ledger.snapshot() as snapshot:
         runs = {msp_id: fresh.endorser.runs(msp_id, "other", snapshot) for msp_id in MSP_IDS}
     assert runs == {"CoreMSP": True, "WarehouseMSP": False, "LogisticsMSP": True, "BankMSP": True}
