@@ -6,7 +6,8 @@ A stub gateway runs in a process of its own, each client in one of its own: sync
 64 tasks, Node with 64 promises. Counted is the client's own CPU time (user and system, warm-up left out) per call; a
 submit is three gRPC calls. The order is repeated `--rounds` times and the median taken, because the machine is rarely
 idle. Aim: at most 0.35 of the Node client's CPU. `--soak N` makes N evaluate calls (up to a million) on each Python
-side and records the memory along the way; `--streams N` opens, reads and cancels N event streams. Memory must stay flat in both.
+side and records the memory along the way; `--streams N` opens, reads and cancels N event streams. Memory must stay
+flat in both.
 """
 
 import argparse

@@ -3,8 +3,8 @@
     scripts/bench network [--seconds N] [--clients 1,10,100] [--keys N] [--json FILE]
 
 The network runs in a process of its own, all clients in one asyncio process beside it, so both share the machine.
-Each client owns a voucher and passes one fen of it on, again and again, endorsed by three of the four organisations and
-waited for until it is committed; a transfer splits the voucher, so every step reads and writes a set of records. For the
+Each client owns a voucher and passes one fen of it on, again and again, endorsed by three of the four organisations
+and waited for until it is committed; a transfer splits the voucher, so every step reads and writes many records. For the
 cost on a large ledger the same is measured on a second network whose state was filled with `--keys` more vouchers while
 it was down (nobody could verify that ledger, and nobody does); both run side by side and take turns, so that the ratio
 does not depend on what else the machine is doing.
@@ -33,8 +33,9 @@ from tallystick import aio
 from tallystick.fabric import Identity, signers
 
 from network.home import LEDGER
-from scripts.story import CORE_PEOPLE, QUOTA, Company, Person, Stage, issue, join, ulid
+from scripts.stage import CORE_PEOPLE, Company, Person, Stage, issue, join, ulid
 
+QUOTA = 1_600_000_000
 START_SECONDS = 60.0
 ROUNDS = 5
 ROUND_SECONDS = 3.0
