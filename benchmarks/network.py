@@ -4,7 +4,7 @@
 
 The network runs in a process of its own, all clients in one asyncio process beside it, so both share the machine.
 Each client owns a voucher and passes one fen of it on, again and again, endorsed by three of the four organisations
-and waited for until it is committed; a transfer splits the voucher, so every step reads and writes many records. For the
+and waited for until it is committed; a transfer splits the voucher, so a step reads and writes many records. For the
 cost on a large ledger the same is measured on a second network whose state was filled with `--keys` more vouchers while
 it was down (nobody could verify that ledger, and nobody does); both run side by side and take turns, so that the ratio
 does not depend on what else the machine is doing.

@@ -177,7 +177,7 @@ def issue(core: dict[str, Person], supplier: Company, quota_id: str, today: date
     voucher_id = f"V-{run}"
     due_date = today + timedelta(days=TENOR_DAYS)
     core["operator"].do(
-        "voucher:register", voucher_id=voucher_id, number=f"V-{today.year}-{run[-6:]}", receiver_id=supplier.member_id,
+        "voucher:register", voucher_id=voucher_id, number=f"V-{today.year}-{run[-4:]}", receiver_id=supplier.member_id,
         amount_minor=AMOUNT, due_date=due_date.isoformat(), contract_reference="Frame contract 7", currency=CURRENCY,
         invoices=[{"invoice_id": registered["changes"][0]["id"], "amount_minor": AMOUNT}],
     )  # fmt: skip

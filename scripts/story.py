@@ -15,6 +15,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -142,9 +143,9 @@ def settle(stage: Stage, told: Told, advance: Callable[[str], None]) -> None:
 
 def show(console: Console, told: Told) -> None:
     """The voucher's parts, what was refused, and that no unit is lost or held twice."""
-    table = Table(title=f"The voucher {told.root_id}, {AMOUNT / 100:,.2f} {CURRENCY}, and its parts")
-    for title in ("number", "holder", "units", "amount", "paid"):
-        is_figure = title not in ("number", "holder")
+    table = Table(title=f"The voucher {told.root_id}, {AMOUNT / 100:,.2f} {CURRENCY}, and its parts", box=SIMPLE)
+    for title in ("number", "holder", "units", "amount", "state"):
+        is_figure = title in ("units", "amount")
         table.add_column(title, justify="right" if is_figure else "left", no_wrap=True)
     next_unit = told.leaves[0]["start"]
     for leaf in sorted(told.leaves, key=lambda each: each["start"]):
@@ -152,13 +153,12 @@ def show(console: Console, told: Told) -> None:
             raise SystemExit("A unit of the voucher is lost or held twice.")
         next_unit = leaf["end"] + 1
         units = leaf["end"] - leaf["start"] + 1
-        paid = told.paid.get(leaf["holder_id"])
         table.add_row(
             leaf["number"],
             told.holders[leaf["holder_id"]],
-            f"{leaf['start']:,} - {leaf['end']:,}",
+            f"{leaf['start']}-{leaf['end']}",
             f"{units / 100:,.2f}",
-            "not due" if paid is None else f"{paid / 100:,.2f}",
+            "paid" if leaf["holder_id"] in told.paid else leaf["state"],
         )
     console.print(table)
     total = sum(leaf["end"] - leaf["start"] + 1 for leaf in told.leaves)
@@ -166,8 +166,11 @@ def show(console: Console, told: Told) -> None:
         raise SystemExit("The parts do not sum to the whole.")
     for refusal in told.refusals:
         console.print(f"  refused, as it must be: [yellow]{refusal}[/yellow]")
-    if told.paid and sum(told.paid.values()) != AMOUNT:
-        raise SystemExit("What was paid is not what was issued.")
+    owed = {leaf["holder_id"]: leaf["end"] - leaf["start"] + 1 for leaf in told.leaves}
+    if told.paid and told.paid != owed:
+        raise SystemExit("What was paid is not what the parts say.")
+    if told.paid:
+        console.print(f"Paid at maturity: {sum(told.paid.values()) / 100:,.2f} {CURRENCY}, to every holder its part.")
     console.print(
         f"Conserved: {len(told.leaves)} parts, disjoint, sum {total / 100:,.2f} = issued {AMOUNT / 100:,.2f}."
     )
