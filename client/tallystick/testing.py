@@ -24,6 +24,7 @@ import grpc
 
 from tallystick import _wire, aio, fabric
 from tallystick.fabric.block import ENDORSER_TRANSACTION, ChaincodeEvent, FilteredBlock, data_hash, header_hash
+from tallystick.fabric.channel import MESSAGE_BYTES_MAX
 from tallystick.fabric.errors import ErrorDetail, status_bytes
 from tallystick.fabric.identity import Identity
 from tallystick.fabric.network import LEDGER_CHAINCODE
@@ -280,7 +281,12 @@ class StubGateway:
         self._streams = 0
         self._lock = threading.Lock()
         self._server = grpc.server(
-            ThreadPoolExecutor(workers, thread_name_prefix="stub-gateway"), options=[("grpc.so_reuseport", 0)]
+            ThreadPoolExecutor(workers, thread_name_prefix="stub-gateway"),
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+                ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+            ],
         )
         self._server.add_generic_rpc_handlers(self._handlers())
         if tls is None:

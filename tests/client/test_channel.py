@@ -7,9 +7,10 @@ import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from fabric_protos.common import common_pb2
 from tallystick.fabric import EvaluateError, IdentityError
 from tallystick.fabric.channel import MESSAGE_BYTES_MAX, channel_options
-from tallystick.testing import StubGateway
+from tallystick.testing import END, StubGateway
 
 from .material import certificate, key_pem, private_key
 from .sides import Side
@@ -100,4 +101,17 @@ def test_limits_are_fabrics() -> None:
 def test_large_answers_arrive(side: Side, stub: StubGateway) -> None:
     answer = bytes(6 * 1024 * 1024)  # beyond gRPC's own 4 MB
     stub.evaluate.answer(answer)
-    assert _contract(side, stub.target, insecure=True).evaluate("get") == answer
+    assert _contract(side, stub.target, insecure=True).evaluate("get", answer) == answer
+
+
+def test_blocks_up_to_fabrics_limit_arrive(side: Side, stub: StubGateway) -> None:
+    envelope = bytes(99 * 1024 * 1024)
+    block = common_pb2.Block(
+        header=common_pb2.BlockHeader(number=7),
+        data=common_pb2.BlockData(data=[envelope]),
+        metadata=common_pb2.BlockMetadata(metadata=[b"", b"", b"\x01"]),
+    )
+    stub.deliver.answer([block.SerializeToString(), END])
+    network = side.connect(side.channel(stub.target, insecure=True)).network("scf")
+    with network.block_events(start_block=7, timeout=60) as blocks:
+        assert len(next(blocks).transactions[0].envelope) == len(envelope)

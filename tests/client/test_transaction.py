@@ -171,6 +171,14 @@ def test_a_number_is_the_budget_of_the_whole_call(stub: StubGateway, contract: A
     assert all(0 < (request.timeout or 0) < 4 for request in requests)
 
 
+def test_a_number_replaces_the_stages_own_timeouts(stub: StubGateway, contract: Any) -> None:
+    contract.evaluate("get", timeout=33)
+    contract.submit("issue", timeout=133)
+    requests = [stub.endorse.requests[0], stub.submit.requests[0], stub.commit_status.requests[0]]
+    assert stub.evaluate.requests[0].timeout == pytest.approx(33, abs=3)
+    assert [request.timeout for request in requests] == [pytest.approx(133, abs=5)] * 3
+
+
 def test_commit_by_transaction_id(stub: StubGateway, network: Any) -> None:
     stub.commit_status.answer(Verdict(0, 9))
     status = network.commit("ab" * 32).status()

@@ -46,8 +46,9 @@ class CommitTracker:
     """Learns the outcome of many transactions from one stream of filtered blocks instead of one waiting call each.
 
     Two calls per submit instead of three, and no slot of the peer per waiting transaction. Use it in an `async with`
-    block, opened *before* the transactions it shall follow are submitted. When its stream ends, waiting callers get
-    CommitStatusError, and the next call opens it again where it stopped.
+    block, opened *before* the transactions it shall follow are submitted; opening asks for the height and raises
+    EvaluateError. When its stream ends, waiting callers get CommitStatusError, and the next call opens it again where
+    it stopped.
     """
 
     def __init__(self, network: "Network") -> None:

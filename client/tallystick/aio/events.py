@@ -140,7 +140,8 @@ class _Stream(Generic[T]):
         try:
             message = await asyncio.shield(self._pending)
         except asyncio.CancelledError:
-            if self._open or not self._pending.done():
+            task = asyncio.current_task()
+            if self._open or not self._pending.done() or (task is not None and task.cancelling()):
                 raise
             return None  # closed from another task
         except grpc.RpcError:

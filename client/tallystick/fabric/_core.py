@@ -120,8 +120,12 @@ class Deadline:
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def left(self, stage: float) -> float:
-        """Seconds that a stage may take; 0 when the budget is spent."""
-        return stage if self._end is None else max(0.0, min(stage, self._end - time.monotonic()))
+        """Seconds that a stage may take: its own timeout, or all that is left of the budget; 0 when that is spent."""
+        return stage if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def at_most(self, seconds: float) -> float:
+        """These seconds, or what is left of the budget if that is less."""
+        return min(seconds, self.left(seconds))
 
     @property
     def spent(self) -> bool:

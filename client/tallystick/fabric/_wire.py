@@ -349,7 +349,7 @@ def chaincode_events(response: bytes) -> tuple[int, list[tuple[str, str, str, by
 
 
 def deliver_response(response: bytes) -> tuple[str, Any]:
-    """Kind (`status`, `block`, `filtered_block`, `block_and_private_data`, or "") and message of a `DeliverResponse`."""
+    """Kind (`status`, `block`, `filtered_block`, `block_and_private_data`, "") and message of a `DeliverResponse`."""
     message = _parse(events_pb2.DeliverResponse, response, "a deliver response", empty=True)
     kind = message.WhichOneof("Type") or ""
     return kind, getattr(message, kind) if kind else None

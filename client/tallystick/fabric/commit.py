@@ -92,8 +92,9 @@ class CommitTracker:
     """Learns the outcome of many transactions from one stream of filtered blocks instead of one waiting call each.
 
     Two calls per submit instead of three, and no slot of the peer per waiting transaction. Use it in a `with` block,
-    opened *before* the transactions it shall follow are submitted. It reads its own thread's stream; when that ends,
-    waiting callers get CommitStatusError, and the next call opens it again where it stopped.
+    opened *before* the transactions it shall follow are submitted; opening asks for the height and raises
+    EvaluateError. A thread of its own reads the stream. When that ends, waiting callers get CommitStatusError, and
+    the next call opens it again where it stopped.
     """
 
     def __init__(self, network: "Network") -> None:

@@ -98,7 +98,7 @@ class _Flow:
             except (EndorseError, CommitError) as error:
                 if after(error) is not Next.LOST_RACE or races >= self._retry.on_conflict or self._budget.spent:
                     raise
-            yield Pause(self._budget.left(self._retry.pause(races)))
+            yield Pause(self._budget.at_most(self._retry.pause(races)))
             races += 1
 
     def endorsed(self) -> Steps[TransactionCore]:
@@ -132,13 +132,13 @@ class _Flow:
                     if unknown is not None and unknown is not error:
                         raise unknown from error
                     raise
-            yield Pause(self._budget.left(self._retry.pause(repeat)))
+            yield Pause(self._budget.at_most(self._retry.pause(repeat)))
             repeat += 1
 
     def _asked(self, commit: CommitCore) -> Steps[Status | None]:
         """The status of a transaction that may never have been ordered, or None if it cannot be had soon."""
         try:
-            return (yield from commit._outcome(self._budget.left(self._retry.ask)))
+            return (yield from commit._outcome(self._budget.at_most(self._retry.ask)))
         except CommitStatusError:
             return None
 
@@ -168,7 +168,7 @@ def _repeated(attempt: Callable[[], Steps[T]], again: Next, retry: Retry, budget
         except GatewayError as error:
             if after(error) is not again or repeat >= retry.attempts or budget.spent:
                 raise
-        yield Pause(budget.left(retry.pause(repeat)))
+        yield Pause(budget.at_most(retry.pause(repeat)))
         repeat += 1
 
 

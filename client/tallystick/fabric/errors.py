@@ -196,7 +196,8 @@ _HINTS = tuple(
             "Name the organisations that shall endorse with endorsing_organizations; check that their peers are up.",
         ),
         (
-            r"failed to get config for channel|policy manager for channel|channel '.*' not found|channel does not exist",
+            r"failed to get config for channel|policy manager for channel|channel '.*' not found"
+            r"|channel does not exist",
             "The peer has not joined a channel of that name.",
         ),
         (

@@ -8,8 +8,8 @@ class Fault:
     """One deliberate fault.
 
     edits are (file below the package, text that stands there exactly once, text in its place). tests is the file below
-    `tests/client` that must notice, select pytest's expression for the tests of it to run. failing is the recorded number
-    of tests that fail; fewer is an error.
+    `tests/client` that must notice, select pytest's expression for the tests of it to run. failing is the recorded
+    number of tests that fail; fewer is an error.
     """
 
     name: str

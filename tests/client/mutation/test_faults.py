@@ -52,6 +52,7 @@ def test_the_fault_is_noticed(copy: Path, fault: Fault) -> None:
 
 
 def test_without_a_fault_the_copy_passes_and_is_the_one_tested(copy: Path) -> None:
-    (copy / "fabric" / "__init__.py").open("a").write("\nprint('the copy is imported')\n")
+    package = copy / "fabric" / "__init__.py"
+    package.write_text(package.read_text() + "\nprint('the copy is imported')\n")
     count, output = failing(copy, "test_hashing.py", "none")
     assert (count, "the copy is imported" in output) == (0, True), output
