@@ -6,7 +6,8 @@ Source of the layout: Fabric's `peer/proposal.proto`, `common/common.proto`; of 
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 from cryptography import x509
@@ -18,6 +19,8 @@ from google.protobuf.message import DecodeError
 
 # Fabric CA's own arc for attributes: the extension's value is the JSON {"attrs": {name: value}}.
 _ATTRIBUTES_OID = x509.ObjectIdentifier("1.2.3.4.5.6.7.8.1")
+_CREATORS_KEPT = 1024
+"""Certificates whose facts are kept: a person sends many transactions, and every organisation's simulation asks."""
 
 
 class Timestamp(NamedTuple):
@@ -31,8 +34,49 @@ class ContextError(ValueError):
     """The TRANSACTION message has no readable proposal. Never happens behind a real peer."""
 
 
+@lru_cache(_CREATORS_KEPT)
+def _certificate(pem: bytes) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError as error:
+        raise ContextError("the creator's identity is no X.509 certificate") from error
+
+
+@lru_cache(_CREATORS_KEPT)
+def _attributes(pem: bytes) -> Mapping[str, str]:
+    nothing: Mapping[str, str] = MappingProxyType({})
+    try:
+        extension = _certificate(pem).extensions.get_extension_for_oid(_ATTRIBUTES_OID).value
+    except x509.ExtensionNotFound:
+        return nothing
+    if not isinstance(extension, x509.UnrecognizedExtension):
+        return nothing
+    try:
+        attributes = json.loads(extension.value)["attrs"]
+    except (ValueError, KeyError, TypeError):
+        return nothing
+    if not isinstance(attributes, dict):
+        return nothing
+    return MappingProxyType({name: value for name, value in attributes.items() if isinstance(value, str)})
+
+
+@lru_cache(_CREATORS_KEPT)
+def _fingerprint(pem: bytes) -> str:
+    key = _certificate(pem).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(key).hexdigest()
+
+
+@lru_cache(_CREATORS_KEPT)
+def _units(pem: bytes) -> tuple[str, ...]:
+    names = _certificate(pem).subject.get_attributes_for_oid(x509.NameOID.ORGANIZATIONAL_UNIT_NAME)
+    return tuple(str(name.value) for name in names)
+
+
 class Creator:
-    """Who signed the proposal; everything but the MSP id is parsed when first asked for."""
+    """Who signed the proposal; everything but the MSP id is parsed when first asked for.
+
+    What the certificate says is kept from transaction to transaction: it follows from the bytes alone.
+    """
 
     def __init__(self, serialized: bytes) -> None:
         identity = identities_pb2.SerializedIdentity()
@@ -46,42 +90,25 @@ class Creator:
         """The organisation whose authority certified the creator."""
         self._pem = identity.id_bytes
 
-    @cached_property
+    @property
     def certificate(self) -> x509.Certificate:
         """The creator's certificate. Raises ContextError when the identity is not an X.509 one."""
-        try:
-            return x509.load_pem_x509_certificate(self._pem)
-        except ValueError as error:
-            raise ContextError("the creator's identity is no X.509 certificate") from error
+        return _certificate(self._pem)
 
-    @cached_property
+    @property
     def attributes(self) -> Mapping[str, str]:
         """The attributes that Fabric CA writes into certificates; empty when there are none or they are unreadable."""
-        try:
-            extension = self.certificate.extensions.get_extension_for_oid(_ATTRIBUTES_OID).value
-        except x509.ExtensionNotFound:
-            return {}
-        if not isinstance(extension, x509.UnrecognizedExtension):
-            return {}
-        try:
-            attributes = json.loads(extension.value)["attrs"]
-        except (ValueError, KeyError, TypeError):
-            return {}
-        if not isinstance(attributes, dict):
-            return {}
-        return {name: value for name, value in attributes.items() if isinstance(value, str)}
+        return _attributes(self._pem)
 
-    @cached_property
+    @property
     def public_key_fingerprint(self) -> str:
         """SHA-256 of the public key (SubjectPublicKeyInfo, DER), lower-case hex: outlives a renewed certificate."""
-        key = self.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        return hashlib.sha256(key).hexdigest()
+        return _fingerprint(self._pem)
 
-    @cached_property
+    @property
     def organizational_units(self) -> tuple[str, ...]:
         """The OU values of the subject in the certificate's order; Fabric's node role (`client`, `admin`) is one."""
-        names = self.certificate.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATIONAL_UNIT_NAME)
-        return tuple(str(name.value) for name in names)
+        return _units(self._pem)
 
 
 class Context:

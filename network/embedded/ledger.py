@@ -22,7 +22,16 @@ from fabric_protos.common import common_pb2
 from network.embedded import opening, store
 from network.embedded.private import PrivateWrites, store_writes
 from network.embedded.rwset import join_private, position, split
-from network.embedded.store import LedgerClosed, LedgerDamaged, LedgerError, LedgerExists, LedgerMissing, Reader
+from network.embedded.store import (
+    HashRow,
+    LedgerClosed,
+    LedgerDamaged,
+    LedgerError,
+    LedgerExists,
+    LedgerMissing,
+    Reader,
+    StateRow,
+)
 from network.embedded.writer import DirectWriter, ThreadWriter, Writer
 
 TRANSIENT_BLOCKS = 1000  # Fabric's transientstoreMaxBlockRetention: endorsed and never committed data goes after these
@@ -72,9 +81,11 @@ class TransactionInfo:
 
 
 class Snapshot(Reader):
-    """The ledger at one height, as long as it is open. Use as a context manager, by one thread at a time."""
+    """The ledger at one height, as long as it is open. Use as a context manager, by one thread at a time.
 
-    __slots__ = ("_release", "height", "msp_ids")
+    Each key is read from the file once: the simulations of all organisations of a call mostly read the same keys."""
+
+    __slots__ = ("_entries", "_hashed_rows", "_release", "_states", "height", "msp_ids")
 
     def __init__(
         self, connection: sqlite3.Connection, height: int, msp_ids: tuple[str, ...], release: Callable[[], None]
@@ -83,6 +94,34 @@ class Snapshot(Reader):
         self.height = height
         self.msp_ids = msp_ids
         self._release: Callable[[], None] | None = release
+        self._states: dict[tuple[str, bytes], StateRow | None] = {}
+        self._hashed_rows: dict[tuple[str, str, bytes], HashRow | None] = {}
+        self._entries: dict[str, tuple[int, int] | None] = {}
+
+    def state(self, namespace: str, key: bytes) -> StateRow | None:
+        """A public key; None when absent."""
+        name = (namespace, key)
+        if name not in self._states:
+            self._states[name] = super().state(namespace, key)
+        return self._states[name]
+
+    def get_state(self, namespace: str, key: str) -> bytes | None:
+        """Only the value of a public key."""
+        row = self.state(namespace, key.encode())
+        return None if row is None else row.value
+
+    def hashed(self, namespace: str, collection: str, key_hash: bytes) -> HashRow | None:
+        """A private key by its hash."""
+        name = (namespace, collection, key_hash)
+        if name not in self._hashed_rows:
+            self._hashed_rows[name] = super().hashed(namespace, collection, key_hash)
+        return self._hashed_rows[name]
+
+    def entry(self, transaction_id: str) -> tuple[int, int] | None:
+        """Place and validation code of the first transaction with this id."""
+        if transaction_id not in self._entries:
+            self._entries[transaction_id] = super().entry(transaction_id)
+        return self._entries[transaction_id]
 
     def close(self) -> None:
         """Give the connection back; closing twice does nothing."""

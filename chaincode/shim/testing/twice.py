@@ -110,16 +110,23 @@ class Twice:
     ) -> ChaincodeMessage:
         """Run the transaction here, then in every process; raises Disagreement at the first difference.
 
-        A chaincode whose name is not among the programs runs here only.
+        A chaincode whose name is not among the programs runs here only. Where the exchange runs a called chaincode
+        through `execute` too, that one is compared by itself, and its disagreement is raised as it was found.
         """
         trace: list[tuple[bytes, bytes | None]] = []
+        of_called: Disagreement | None = None
 
         def recorded(request: ChaincodeMessage) -> ChaincodeMessage:
+            nonlocal of_called
             data = request.SerializeToString()
             try:
                 reply = exchange(request)
             except StreamLost:
                 trace.append((data, None))
+                raise
+            except Disagreement as disagreement:
+                # The caller answers it like any exception, with its type only: it must not get lost there.
+                of_called = disagreement
                 raise
             trace.append((data, reply.SerializeToString()))
             return reply
@@ -133,6 +140,8 @@ class Twice:
             limits=limits,
             started_at=started_at,
         )
+        if of_called is not None:
+            raise of_called
         program = self._programs.get(getattr(chaincode, "name", ""))
         if program is not None:
             job = _Job(program, message.SerializeToString(), msp_id, settings, limits, trace)
@@ -151,12 +160,9 @@ class Twice:
             for place in range(max(len(requests), len(outcome.requests))):
                 here, there = requests[place : place + 1], outcome.requests[place : place + 1]
                 if here != there:
-                    raise Disagreement(
-                        f"{variant.name}: request {place}: {_request(here)} here, {_request(there)} there"
-                    )
+                    raise Disagreement(f"{variant.name}: request {place} {_difference(here, there)}")
             if outcome.completed != expected:
-                there_message = ChaincodeMessage.FromString(outcome.completed)
-                raise Disagreement(f"{variant.name}: answer: {_short(completed)} here, {_short(there_message)} there")
+                raise Disagreement(f"{variant.name}: answer {_difference([expected], [outcome.completed])}")
 
 
 class _Worker:
@@ -211,13 +217,18 @@ class _Worker:
         )
 
 
-def _request(found: Sequence[bytes]) -> str:
-    return _short(ChaincodeMessage.FromString(found[0])) if found else "nothing"
+def _difference(here: Sequence[bytes], there: Sequence[bytes]) -> str:
+    """Both messages, none or one each, a little before the first byte in which their payloads differ and after it."""
+    messages = [ChaincodeMessage.FromString(found[0]) if found else None for found in (here, there)]
+    payloads = [b"" if message is None else message.payload for message in messages]
+    start = next((place for place, pair in enumerate(zip(*payloads, strict=False)) if pair[0] != pair[1]), 0)
+    texts = ["nothing" if message is None else _text(message, max(0, start - 60)) for message in messages]
+    return f"from byte {start}: {texts[0]} here, {texts[1]} there"
 
 
-def _short(message: ChaincodeMessage) -> str:
+def _text(message: ChaincodeMessage, start: int) -> str:
     event = f" event {message.chaincode_event}" if message.HasField("chaincode_event") else ""
-    return f"{ChaincodeMessage.Type.Name(message.type)} {message.payload[:200]!r}{event}"
+    return f"{ChaincodeMessage.Type.Name(message.type)} {message.payload[start : start + 200]!r}{event}"
 
 
 def _write(stream: IO[bytes], value: _Job | _Outcome) -> None:

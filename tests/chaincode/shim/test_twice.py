@@ -32,8 +32,26 @@ def test_an_honest_transaction_agrees_and_its_answer_is_the_first_runs(twice: Tw
     "function", ["set_order", "read_order", "hashed", "event_order", "zone", "environment", "refused"]
 )
 def test_a_transaction_that_wavers_is_found(twice: Twice, function: str) -> None:
-    with pytest.raises(Disagreement, match=r"seed \d: (request|answer)"):
+    with pytest.raises(Disagreement, match=r"seed \d: (request \d+|answer) from byte"):
         twice.execute(chaincode, transaction(function), StateExchange(), msp_id="CoreMSP")
+
+
+def test_the_text_shows_the_place_that_differs(twice: Twice) -> None:
+    with pytest.raises(Disagreement, match=r"seed 1: answer from byte \d+: .*xx\d{7}' here, .*xx\d{7}' there"):
+        twice.execute(chaincode, transaction("late"), StateExchange(), msp_id="CoreMSP")
+
+
+def test_a_called_transaction_that_wavers_is_told_as_it_was_found(twice: Twice) -> None:
+    called = transaction("hashed")
+
+    def exchange(request: ChaincodeMessage) -> ChaincodeMessage:
+        return twice.execute(chaincode, called, StateExchange(), msp_id="CoreMSP")
+
+    before = twice.count
+    with pytest.raises(Disagreement, match=r"seed \d: answer") as found:
+        twice.execute(chaincode, transaction("calls"), exchange, msp_id="CoreMSP")
+    assert "nothing" not in str(found.value), "the caller is not blamed"
+    assert twice.count == before + 1
 
 
 def test_the_processes_go_on_after_a_disagreement(twice: Twice) -> None:

@@ -7,14 +7,14 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from http.client import HTTPSConnection
 from pathlib import Path
 from ssl import create_default_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from fabric_protos.common import common_pb2
@@ -67,18 +67,31 @@ class Process:
 
 
 @contextmanager
-def started(name: str, folder: Path, arguments: list[str], settings: dict[str, object], file: str) -> Iterator[Process]:
-    """A program in a folder of its own with its settings file (YAML, of which JSON is a part), ended at the close."""
-    folder.mkdir(parents=True)
+def started(
+    name: str,
+    folder: Path,
+    arguments: list[str],
+    settings: Mapping[str, object],
+    file: str,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Process]:
+    """A program in a folder of its own with its settings file (YAML, of which JSON is a part), ended at the close.
+
+    A folder that is there already is used again: the program goes on where it stopped."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / file).write_text(json.dumps(settings))
     program = find(name)
     assert program is not None
     log = folder / "log"
     with ExitStack() as stack:
-        output = stack.enter_context(log.open("wb"))
-        environment = {"FABRIC_CFG_PATH": str(folder), "PATH": os.environ["PATH"], "FABRIC_LOGGING_SPEC": "info"}
+        output = stack.enter_context(log.open("ab"))
+        variables = {"FABRIC_CFG_PATH": str(folder), "PATH": os.environ["PATH"], "FABRIC_LOGGING_SPEC": "info"}
         running = subprocess.Popen(
-            [program, *arguments], cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+            [program, *arguments],
+            cwd=folder,
+            env={**variables, **(environment or {})},
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
         try:
             yield Process(name, running, log)
@@ -127,9 +140,15 @@ def orderer(home: Path, work: Path, organisation: Organisation, node: Node) -> I
 @contextmanager
 def peer(home: Path, work: Path, organisation: Organisation, node: Node) -> Iterator[Process]:
     """One peer, without chaincodes of its own."""
-    own = home / "organisations" / organisation.name / "peers" / node.name
     folder = work / node.name
-    settings = {
+    with started("peer", folder, ["node", "start"], peer_settings(home, folder, organisation, node), "core.yaml") as it:
+        yield it
+
+
+def peer_settings(home: Path, folder: Path, organisation: Organisation, node: Node) -> dict[str, Any]:
+    """The smallest core.yaml of a peer that keeps its data in the folder."""
+    own = home / "organisations" / organisation.name / "peers" / node.name
+    return {
         "peer": {
             "id": node.name,
             "address": node.address,
@@ -164,8 +183,6 @@ def peer(home: Path, work: Path, organisation: Organisation, node: Node) -> Iter
         "operations": {"listenAddress": f"{node.host}:{node.operations_port}"},
         "metrics": {"provider": "disabled"},
     }
-    with started("peer", folder, ["node", "start"], settings, "core.yaml") as process:
-        yield process
 
 
 def rest(

@@ -17,7 +17,7 @@ from tests.network.embedded.conftest import small_topology
 REPOSITORY = Path(__file__).parents[3]
 COMMAND = (sys.executable, "-m", "network.cli")
 START_SECONDS = 40.0
-_LOOK_SECONDS = 0.01
+_LOOK_SECONDS = 0.002
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
@@ -104,10 +104,14 @@ class Process:
         """What it has written to standard error."""
         return _written(self._log, self._log_begin)
 
+    @property
+    def _said(self) -> str:
+        return _written(self._output, self._begin)
+
     def wait_until_ready(self) -> None:
         """Return when it says that it runs; all ports answer then."""
-        until(lambda: "\n" in _written(self._output, self._begin) or not self.is_alive, f"ready\n{self.log}")
-        assert self.is_alive, f"it ended with {self._child.returncode}: {self.log}"
+        until(lambda: "\n" in self._said or not self.is_alive, "it says that it runs")
+        assert '"state": "running"' in self._said and self.is_alive, self._said + self.log
 
     def kill(self) -> None:
         """Kill -9, and be sure that it is gone."""

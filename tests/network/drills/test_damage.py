@@ -220,7 +220,9 @@ def in_a_block(home: Path) -> None:
 
 def in_the_state(home: Path) -> None:
     with closing(sqlite3.connect(home / LEDGER)) as connection, connection:
-        changed = connection.execute("UPDATE state SET value = CAST('changed' AS BLOB) WHERE key = CAST('mark' AS BLOB)")
+        changed = connection.execute(
+            "UPDATE state SET value = CAST('changed' AS BLOB) WHERE key = CAST('mark' AS BLOB)"
+        )
         assert changed.rowcount == 1
 
 

@@ -1,10 +1,9 @@
 """Blocks that try every rule of validation and commit, as data: what goes in, and the code that each must get.
 
 `SCENES` are simulated and endorsed like anybody's transactions; the scenes follow one another on one ledger. What no
-peer would endorse, and no orderer would order, is in `malformed`; `Dice` throws read-write sets."""
+peer would endorse, and no orderer would order, is in `malformed`."""
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -13,7 +12,6 @@ from fabric_protos.ledger.rwset import rwset_pb2
 from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
 from fabric_protos.peer import chaincode_event_pb2, proposal_response_pb2
 
-from chaincode.shim.policy import all_of
 from network.topology import ChaincodeSpec, Collection, Rule
 from tests.network.embedded.shadow import Code, Endorsements, Tx
 from tests.network.embedded.transactions import ALL, Channel, Draft
@@ -213,7 +211,10 @@ SCENES: Mapping[str, Sequence[Block]] = {
             Tx([["call", "both", [["put", "d", "5"]]]], _POLICY, at=(CORE, BANK)),
             Tx([["call", "both", [["get", "d"]]], ["event", "called"]]),
         ),
-        (Tx([["call", "both", [["get", "d"], ["put", "d", "7"]]]], at=ALL), Tx([["put", "d", "8"]], chaincode="both", at=(CORE, BANK))),
+        (
+            Tx([["call", "both", [["get", "d"], ["put", "d", "7"]]]], at=ALL),
+            Tx([["put", "d", "8"]], chaincode="both", at=(CORE, BANK)),
+        ),
     ),
     "signatures": (
         (
@@ -232,8 +233,10 @@ SCENES: Mapping[str, Sequence[Block]] = {
 }  # fmt: skip
 
 
-def malformed(channel: Channel) -> list[tuple[Draft, int]]:
-    """Transactions that no peer would endorse as they are, each with the code it must get."""
+def malformed(channel: Channel) -> list[tuple[str, Draft, int]]:
+    """Transactions that no peer would endorse as they are: a name, the draft, and the code it must get.
+
+    Each wants a block of its own: a real peer never ends the block in which another follows one it cannot read."""
     results = kv("malformed")
 
     def draft(**changes: Any) -> Draft:
@@ -252,60 +255,60 @@ def malformed(channel: Channel) -> list[tuple[Draft, int]]:
         rwset=kv_rwset_pb2.KVRWSet(reads=[kv_rwset_pb2.KVRead(key="never")]).SerializeToString(),
     )
     return [
-        (draft(), Code.VALID),
-        (draft(event=event("script")), Code.VALID),
-        (draft(results=b""), Code.VALID),
-        (draft(results=read_only.SerializeToString()), Code.VALID),
-        (draft(header_type=common_pb2.HeaderType.MESSAGE), Code.BAD_COMMON_HEADER),
-        (draft(header_type=common_pb2.HeaderType.ORDERER_TRANSACTION), Code.BAD_COMMON_HEADER),
-        (draft(header_type=99), Code.BAD_COMMON_HEADER),
-        (draft(header_type=common_pb2.HeaderType.CONFIG_UPDATE), Code.UNSUPPORTED_TX_PAYLOAD),
-        (draft(epoch=1), Code.BAD_COMMON_HEADER),
-        (draft(nonce=b""), Code.BAD_COMMON_HEADER),
-        (draft(channel_id="other"), Code.BAD_CREATOR_SIGNATURE),
-        (draft(creator_bytes=b"\x0a\x07CoreMSP\x12\x03PEM"), Code.BAD_CREATOR_SIGNATURE),
-        (draft(creator_bytes=b"\x0a\x08OtherMSP\x12\x03PEM"), Code.BAD_CREATOR_SIGNATURE),
-        (draft(creator_bytes=b"\xff\xff"), Code.BAD_CREATOR_SIGNATURE),
-        (draft(transaction_id="00" * 32), Code.BAD_PROPOSAL_TXID),
-        (draft(transaction_id=""), Code.BAD_PROPOSAL_TXID),
-        (draft(actions=2), Code.INVALID_ENDORSER_TRANSACTION),
-        (draft(action_header=b""), Code.INVALID_ENDORSER_TRANSACTION),
-        (draft(proposal_hash=b"other"), Code.INVALID_ENDORSER_TRANSACTION),
-        (draft(response_bytes=b"\xff"), Code.INVALID_ENDORSER_TRANSACTION),
-        (draft(response_bytes=b""), Code.INVALID_ENDORSER_TRANSACTION),
-        (draft(extension=b"\xff"), Code.BAD_HEADER_EXTENSION),
-        (draft(extension=b""), Code.INVALID_OTHER_REASON),
-        (draft(extension=b"\x12\x00"), Code.INVALID_CHAINCODE),
-        (draft(action_bytes=b"\xff"), Code.BAD_RESPONSE_PAYLOAD),
-        (draft(action_bytes=b""), Code.BAD_RESPONSE_PAYLOAD),
-        (draft(action_bytes=b"\x1a\x00"), Code.INVALID_OTHER_REASON),
-        (draft(results=b"\xff"), Code.BAD_RWSET),
-        (draft(results=b"\x12\x05\x0a\x01a\x12\x00"), Code.VALID),
-        (draft(results=b"\x12\x06\x0a\x01a\x12\x01\xff"), Code.BAD_RWSET),
-        (draft(results=b"\x12\x04\x0a\x02\xc3\x28"), Code.BAD_RWSET),
-        (draft(event=event("both")), Code.INVALID_OTHER_REASON),
-        (draft(named="both"), Code.INVALID_CHAINCODE),
-        (draft(version=""), Code.INVALID_CHAINCODE),
-        (draft(version="7"), Code.VALID),
-        (draft(results=twice.SerializeToString()), Code.ILLEGAL_WRITESET),
-        (draft(results=unknown.SerializeToString()), Code.INVALID_CHAINCODE),
-        (draft(chaincode="ghost"), Code.INVALID_CHAINCODE),
-        (draft(chaincode="ghost", results=b""), Code.INVALID_CHAINCODE),
-        (draft(chaincode="_lifecycle", results=b""), Code.VALID),
-        (draft(chaincode="lscc"), Code.INVALID_CHAINCODE),
-        (draft(chaincode="qscc", results=b""), Code.INVALID_CHAINCODE),
-        (draft(endorsers=(CORE, CORE, CORE)), Code.ENDORSEMENT_POLICY_FAILURE),
-        (draft(results=collection("nowhere")), Code.ENDORSEMENT_POLICY_FAILURE),
-        (draft(results=collection("_implicit_org_OtherMSP"), endorsers=ALL), Code.ENDORSEMENT_POLICY_FAILURE),
-        (draft(results=collection("")), Code.VALID),
+        ("as it should be", draft(), Code.VALID),
+        ("an event", draft(event=event("script")), Code.VALID),
+        ("empty results", draft(results=b""), Code.VALID),
+        ("reads where nothing is defined", draft(results=read_only.SerializeToString()), Code.VALID),
+        ("type MESSAGE", draft(header_type=common_pb2.HeaderType.MESSAGE), Code.BAD_COMMON_HEADER),
+        ("type of orderers", draft(header_type=common_pb2.HeaderType.ORDERER_TRANSACTION), Code.BAD_COMMON_HEADER),
+        ("type unknown", draft(header_type=99), Code.BAD_COMMON_HEADER),
+        ("type CONFIG_UPDATE", draft(header_type=common_pb2.HeaderType.CONFIG_UPDATE), Code.UNSUPPORTED_TX_PAYLOAD),
+        ("epoch", draft(epoch=1), Code.BAD_COMMON_HEADER),
+        ("no nonce", draft(nonce=b""), Code.BAD_COMMON_HEADER),
+        ("no creator", draft(creator_bytes=b""), Code.BAD_COMMON_HEADER),
+        ("another channel", draft(channel_id="other"), Code.BAD_CREATOR_SIGNATURE),
+        ("creator without certificate", draft(creator_bytes=b"\x0a\x07CoreMSP\x12\x03PEM"), Code.BAD_CREATOR_SIGNATURE),
+        ("creator of nobody", draft(creator_bytes=b"\x0a\x08OtherMSP\x12\x03PEM"), Code.BAD_CREATOR_SIGNATURE),
+        ("creator unreadable", draft(creator_bytes=b"\xff\xff"), Code.BAD_CREATOR_SIGNATURE),
+        ("id of nothing", draft(transaction_id="00" * 32), Code.BAD_PROPOSAL_TXID),
+        ("no id", draft(transaction_id=""), Code.BAD_PROPOSAL_TXID),
+        ("two actions", draft(actions=2), Code.INVALID_ENDORSER_TRANSACTION),
+        ("no action", draft(actions=0), Code.INVALID_ENDORSER_TRANSACTION),
+        ("action without header", draft(action_header=b""), Code.INVALID_ENDORSER_TRANSACTION),
+        ("another proposal hash", draft(proposal_hash=b"other"), Code.INVALID_ENDORSER_TRANSACTION),
+        ("response unreadable", draft(response_bytes=b"\xff"), Code.INVALID_ENDORSER_TRANSACTION),
+        ("response empty", draft(response_bytes=b""), Code.INVALID_ENDORSER_TRANSACTION),
+        ("extension unreadable", draft(extension=b"\xff"), Code.BAD_HEADER_EXTENSION),
+        ("extension empty", draft(extension=b""), Code.INVALID_OTHER_REASON),
+        ("extension without name", draft(extension=b"\x12\x00"), Code.INVALID_CHAINCODE),
+        ("action unreadable", draft(action_bytes=b"\xff"), Code.BAD_RESPONSE_PAYLOAD),
+        ("action empty", draft(action_bytes=b""), Code.BAD_RESPONSE_PAYLOAD),
+        ("action without chaincode", draft(action_bytes=b"\x1a\x00"), Code.INVALID_OTHER_REASON),
+        ("results unreadable", draft(results=b"\xff"), Code.BAD_RWSET),
+        ("results of an empty namespace", draft(results=b"\x12\x05\x0a\x01a\x12\x00"), Code.VALID),
+        ("results of a spoilt namespace", draft(results=b"\x12\x06\x0a\x01a\x12\x01\xff"), Code.BAD_RWSET),
+        ("results not in UTF-8", draft(results=b"\x12\x04\x0a\x02\xc3\x28"), Code.BAD_RWSET),
+        ("event of another chaincode", draft(event=event("both")), Code.INVALID_OTHER_REASON),
+        ("two chaincodes", draft(named="both"), Code.INVALID_CHAINCODE),
+        ("no version", draft(version=""), Code.INVALID_CHAINCODE),
+        ("another version", draft(version="7"), Code.VALID),
+        ("a namespace twice", draft(results=twice.SerializeToString()), Code.ILLEGAL_WRITESET),
+        ("writes where nothing is defined", draft(results=unknown.SerializeToString()), Code.INVALID_CHAINCODE),
+        ("invoked without definition", draft(chaincode="ghost"), Code.INVALID_CHAINCODE),
+        ("invoked without definition, no writes", draft(chaincode="ghost", results=b""), Code.INVALID_CHAINCODE),
+        ("lifecycle without writes", draft(chaincode="_lifecycle", results=b""), Code.VALID),
+        ("lscc", draft(chaincode="lscc"), Code.INVALID_CHAINCODE),
+        ("qscc", draft(chaincode="qscc", results=b""), Code.INVALID_CHAINCODE),
+        ("one peer three times", draft(endorsers=(CORE, CORE, CORE)), _POLICY),
+        ("collection of nobody", draft(results=collection("_implicit_org_OtherMSP"), endorsers=ALL), _POLICY),
     ]
 
 
-def kv(key: str) -> bytes:
+def kv(key: str, namespace: str = "script") -> bytes:
     """A read-write set with one write."""
     content = kv_rwset_pb2.KVRWSet(writes=[kv_rwset_pb2.KVWrite(key=key, value=b"1")]).SerializeToString()
     message = rwset_pb2.TxReadWriteSet()
-    message.ns_rwset.add(namespace="script", rwset=content)
+    message.ns_rwset.add(namespace=namespace, rwset=content)
     return message.SerializeToString()
 
 

@@ -8,15 +8,12 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import grpc
 from fabric_protos.common import common_pb2
-from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
-from fabric_protos.peer import events_pb2, proposal_pb2, proposal_response_pb2, transaction_pb2
-from google.protobuf.message import Message
+from fabric_protos.peer import proposal_pb2, proposal_response_pb2, transaction_pb2
 
 from network.embedded.block import COMMIT_HASH, TRANSACTIONS_FILTER
 from network.embedded.network import EmbeddedNetwork
@@ -112,7 +109,9 @@ class Author:
         actions = [
             transaction_pb2.TransactionAction(header=header.signature_header, payload=action.SerializeToString())
         ]
-        payload = common_pb2.Payload(header=header, data=transaction_pb2.Transaction(actions=actions).SerializeToString())
+        payload = common_pb2.Payload(
+            header=header, data=transaction_pb2.Transaction(actions=actions).SerializeToString()
+        )
         message = payload.SerializeToString()
         signature = tx.spoil_signature(person.sign(message))
         return common_pb2.Envelope(payload=message, signature=signature).SerializeToString()
@@ -156,7 +155,7 @@ class ShadowPeer:
 
 @contextmanager
 def joined(network: EmbeddedNetwork, work: Path) -> Iterator[ShadowPeer]:
-    """Start a real peer beside the running network, with the identity of core's peer, and let it join; stopped after."""
+    """Start a real peer beside the running network, with the identity of core's peer, and let it join."""
     core = network.topology.organisations[0]
     genesis = network.ledger.block(0)
     assert genesis is not None

@@ -52,6 +52,14 @@ class Wavering(Contract, name="wavering"):
         raise ContractError("CONFLICT busy: " + ",".join(set(NAMES.split())), 409)
 
     @query
+    def late(self, tx: Transaction) -> str:
+        return "x" * 1_000 + f"{hash(NAMES) % 1_000_003:07}"
+
+    @submit
+    def calls(self, tx: Transaction) -> None:
+        tx.invoke_chaincode("wavering", [b"hashed"])
+
+    @query
     def crash(self, tx: Transaction) -> None:
         if os.environ.get("PYTHONHASHSEED") == "2":
             os._exit(3)
