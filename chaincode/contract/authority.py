@@ -4,6 +4,7 @@ from datetime import date
 from typing import Final, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from chaincode.domain.certificate import Certificate
 from chaincode.domain.error import DomainError
@@ -24,6 +25,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What a member may do today: its state, black list, grade in force, and the actions that the grade allows."""
 
     member_id: str
+    company_name: str
     state: str
     is_blacklisted: bool
     grade: str
@@ -39,6 +41,7 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     msp_id: str
     roles: tuple[str, ...]
     use: str = ""
+    company_name: str = ""
 
     def trace(self, business_date: date, reason: str) -> Trace:
         """Who and when, for the record that this person changes."""
@@ -61,6 +64,7 @@ def standing_of(member: Member, permission: PermissionPolicy, today: date) -> St
     grade = member.grade.grade if member.grade is not None and fresh else permission.cautious
     return Standing(
         member_id=member.member_id,
+        company_name=member.company_name,
         state=member.state,
         is_blacklisted=member.is_blacklisted(today),
         grade=grade,
@@ -123,8 +127,8 @@ def permit(
     roles: tuple[str, ...],
     action: str | None,
     moves_value: bool,
-) -> None:
-    """Refuse a person, key or member that may not take this step.
+) -> Actor:
+    """The person with its company's name, unless person, key or member may not take this step.
 
     Raises ``role_missing``, ``member_not_active``, ``payment_certificate_required``, ``blacklisted``, then
     ``grade_too_low``. Admins, service and presented certificates have no standing of a member.
@@ -132,7 +136,7 @@ def permit(
     if not any(role in roles for role in actor.roles):
         raise DomainError("role_missing", roles=" or ".join(roles))
     if not actor.use:
-        return
+        return actor
     standing = registry.standing(actor.member_id, today)
     if standing.state != "real_named":
         raise DomainError("member_not_active", member=actor.member_id, state=standing.state)
@@ -142,3 +146,4 @@ def permit(
         raise DomainError("blacklisted", member=actor.member_id)
     if action is not None and action not in standing.actions:
         raise DomainError("grade_too_low", grade=standing.grade, action=action)
+    return replace(actor, company_name=standing.company_name)

@@ -8,10 +8,11 @@ from chaincode.contract.page import Listing, records
 from chaincode.contract.posting import Book
 from chaincode.contract.registry import ACCOUNT
 from chaincode.contract.step import Step, read, write
+from chaincode.domain import account, bank_entry
 from chaincode.domain.account import AccountId
-from chaincode.domain.bank_entry import BankEntry, Direction, Suspense, SuspenseReason
+from chaincode.domain.bank_entry import BankEntry, Direction, Resolution, Suspense, SuspenseReason
 from chaincode.domain.error import DomainError
-from chaincode.domain.record import Amount, Currency, Id, Input, Label
+from chaincode.domain.record import Amount, Currency, Id, Input, Label, Reason
 from chaincode.domain.role import BANK_MSP
 from chaincode.ledger.account import BALANCES
 from chaincode.ledger.bank_entry import BANK_ENTRIES, SUSPENSES
@@ -38,6 +39,22 @@ class GetBankEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Argument of ``bank_entry:get`` and ``suspense:get``."""
 
     entry_id: Id
+
+
+class NamedSuspense(Input, frozen=True, kw_only=True):
+    """Argument of ``suspense:assign`` and ``suspense:approve``."""
+
+    entry_id: Id
+
+
+class ProposeSuspense(Input, frozen=True, kw_only=True):
+    """Argument of ``suspense:propose``: how a case ends, with the account to credit or the entry to set off."""
+
+    entry_id: Id
+    resolution: Resolution
+    reason: Reason
+    account_id: AccountId | None = None
+    counter_entry_id: Id | None = None
 
 
 class BankEntryPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,12 +138,86 @@ class BankEntryContract(Contract, name="bank_entry"):
 class SuspenseContract(Contract, name="suspense"):
     """Transactions of the word suspense."""
 
+    @write("suspense:assign", ACCOUNT, roles=("treasury",), event="suspense.assigned", to_state="assigned")
+    def assign(self, step: Step, input: NamedSuspense) -> None:
+        """Take a case on.
+
+        Who: treasury of the bank.
+        Must hold: suspense_not_found, bank_identity_required, state_wrong.
+        Changes: the case is assigned to the acting person.
+        Event: suspense.assigned.
+        """
+        known = SUSPENSES.load(step.store, input.entry_id)
+        _check_bank(step)
+        _save_suspense(step, bank_entry.assign(known, step.trace()), "suspense.assigned")
+
+    @write(
+        "suspense:propose",
+        ACCOUNT,
+        roles=("treasury",),
+        event="suspense.proposed",
+        moves_value=True,
+        from_states=("assigned",),
+        to_state="proposed",
+    )
+    def propose(self, step: Step, input: ProposeSuspense) -> None:
+        """Propose how a case ends.
+
+        Who: treasury of the bank.
+        Must hold: suspense_not_found, suspense_not_found (counter entry), account_not_found, bank_identity_required,
+        resolution_invalid, state_wrong.
+        Changes: the case has a proposal.
+        Event: suspense.proposed.
+        """
+        known = SUSPENSES.load(step.store, input.entry_id)
+        if input.counter_entry_id is not None:
+            SUSPENSES.load(step.store, input.counter_entry_id)
+        if input.account_id is not None:
+            BALANCES.load(step.store, input.account_id)
+        _check_bank(step)
+        trace = step.trace(input.reason)
+        proposed = bank_entry.propose(known, input.resolution, input.account_id, input.counter_entry_id, trace)
+        _save_suspense(step, proposed, "suspense.proposed")
+
+    @write(
+        "suspense:approve",
+        ACCOUNT,
+        roles=("treasury",),
+        event="suspense.resolved",
+        moves_value=True,
+        from_states=("proposed",),
+        to_state="resolved",
+    )
+    def approve(self, step: Step, input: NamedSuspense) -> None:
+        """End a case as proposed: credit an account, set off a counter entry, or take it to the bank's funding account.
+
+        Who: treasury of the bank, another person than the proposer.
+        Must hold: suspense_not_found, bank_identity_required, state_wrong, same_person, counter_differs,
+        currency_differs, funds_insufficient.
+        Changes: the case is resolved; its amount is where the proposal says.
+        Event: suspense.resolved, credit.booked, account.debited.
+        """
+        known = SUSPENSES.load(step.store, input.entry_id)
+        _check_bank(step)
+        resolved = bank_entry.resolve(known, step.trace())
+        _save_suspense(step, resolved, "suspense.resolved")
+        if resolved.counter_entry_id is not None:
+            counter = SUSPENSES.load(step.store, resolved.counter_entry_id)
+            _save_suspense(step, bank_entry.set_off(resolved, counter, step.trace()), "suspense.resolved")
+            return
+        book = Book(store=step.store, transaction_id=step.tx.transaction_id, business_date=step.today)
+        target = resolved.account_id or account.id_of("FUNDING", resolved.currency)
+        if BALANCES.load(step.store, target).currency != resolved.currency:
+            raise DomainError("currency_differs", id=target, currency=resolved.currency)
+        book.move(target, resolved.signed_minor, resolved.entry_id)
+        step.changes.update(book.changes)
+
     @read("suspense:get")
     def get(self, store: Store, input: GetBankEntry) -> Suspense:
         """One entry without a match.
 
         Who: everybody on the channel.
-        Must hold: bank_entry_not_found.
+        Must hold: suspense_not_found.
         Changes: nothing.
         Event: none.
         """
@@ -169,6 +260,21 @@ def _suspend(step: Step, entry: BankEntry, reason: SuspenseReason) -> None:
         reason=reason,
         state="new",
         opened_on=step.today,
+        assigned_to=None,
+        proposed_by=None,
+        resolution=None,
+        account_id=None,
+        counter_entry_id=None,
+        changed=step.trace(),
     )
-    SUSPENSES.save(step.store, suspense, suspense.entry_id)
-    step.change("suspense", suspense.entry_id, "suspense.opened", suspense)
+    _save_suspense(step, suspense, "suspense.opened")
+
+
+def _save_suspense(step: Step, record: Suspense, event: str) -> None:
+    SUSPENSES.save(step.store, record, record.entry_id)
+    step.change("suspense", record.entry_id, event, record)
+
+
+def _check_bank(step: Step) -> None:
+    if step.actor.msp_id != BANK_MSP:
+        raise DomainError("bank_identity_required")

@@ -561,7 +561,7 @@ def _check_founding(input: FoundMember) -> None:
         if person.member_id not in known:
             raise DomainError("member_not_found", id=person.member_id)
     names = [policy.check_value(value, policy.TRADE) for value in input.policies]
-    for name in policy.TRADE:
+    for name in policy.FOUNDING:
         if name not in names:
             raise DomainError("policy_missing", name=name)
     for year in input.calendars:

@@ -13,6 +13,9 @@ R = TypeVar("R", bound=Record)
 
 Cursor = Annotated[str, Meta(max_length=400, description="The field next of the page before")]
 
+SEPARATOR: Final = "|"
+"""Between the parts of a cursor; no id has it."""
+
 HISTORY_MAX: Final = 200
 """Changes that one history answers, newest first."""
 
@@ -44,9 +47,9 @@ def indexed(
 
 def start_of(prefix: list[str], listing: Listing) -> list[str] | None:
     """Attributes of the last key of the page before, below the prefix."""
-    return None if listing.after is None else [*prefix, *listing.after.split("/")[len(prefix) :]]
+    return None if listing.after is None else [*prefix, *listing.after.split(SEPARATOR)[len(prefix) :]]
 
 
 def next_of(found: list[list[str]], listing: Listing) -> str | None:
     """The cursor of the next page, when more rows were found than the page holds."""
-    return "/".join(found[listing.limit - 1]) if len(found) > listing.limit else None
+    return SEPARATOR.join(found[listing.limit - 1]) if len(found) > listing.limit else None

@@ -24,6 +24,7 @@ from chaincode.domain.account import (
     UsePosting,
 )
 from chaincode.domain.error import DomainError
+from chaincode.domain.instruction import Instruction
 from chaincode.domain.money import total
 from chaincode.domain.record import Record, check_state
 from chaincode.domain.role import BANK_MSP, organisation_member
@@ -79,6 +80,23 @@ class Book:
         accounts.save_credit(self.store, made)
         self._note("credit", f"{account_id}/{identifier}", "credit.booked", made)
         return made
+
+    def move(self, account_id: str, signed_minor: int, reference: str) -> None:
+        """Credit a positive amount, debit a negative one. Raises ``account_not_found``, ``funds_insufficient``."""
+        if signed_minor > 0:
+            self.credit(account_id, signed_minor, reference, reference)
+        else:
+            balance = account.debit(BALANCES.load(self.store, account_id), -signed_minor)
+            self._save_balance(balance, "account.debited")
+
+    def confirm(self, instruction: Instruction) -> None:
+        """Use the hold of a booked withdrawal: the amount has left, the fee goes to the bank's fee account."""
+        hold = HOLDS.load(self.store, instruction.account_id, instruction.instruction_id)
+        used, _ = account.use(hold, instruction.hold_minor)
+        self._save_hold(used, "hold.used")
+        if instruction.fee_minor:
+            fee_account = account.id_of("FEE", instruction.currency)
+            self.credit(fee_account, instruction.fee_minor, instruction.instruction_id, instruction.instruction_id)
 
     def fold(self, account_id: str, credit_ids: Sequence[str]) -> Balance:
         """Fold named credits into the balance and answer it. Raises ``account_not_found``, ``credit_not_found``."""

@@ -153,8 +153,7 @@ class SettlementContract(Contract, name="settlement"):
         """Plan one page of at most 250 leaves, from where the page before ended; an unpaid page may be planned again.
 
         Who: treasury of the bank.
-        Must hold: settlement_not_found, plan_page_not_found (the page before), bank_identity_required, state_wrong,
-        page_beyond_plan.
+        Must hold: settlement_not_found, plan_page_not_found (the page before), bank_identity_required, state_wrong.
         Changes: the page is planned; with the last page the run is planned.
         Event: plan_page.planned, settlement.planned.
         """
@@ -164,8 +163,6 @@ class SettlementContract(Contract, name="settlement"):
         known = settlements.find_page(step.store, run.run_id, input.page)
         is_again = known is not None and known.state != "paid"
         check_state(run.run_id, run.state, "plan", ("open", "sealed") if is_again else ("open",))
-        if before is not None and before.next_begin is None:
-            raise DomainError("page_beyond_plan", page=input.page, id=run.run_id)
         planned = _replanned(step, run, known) if known is not None else _planned(step, run, input.page, before)
         _save_page(step, planned, "plan_page.planned")
         if planned.next_begin is None and run.state == "open":

@@ -28,6 +28,9 @@ from chaincode.shim.errors import STATUS_REFUSED_MIN, ContractError
 EXTENSION: Final = "x-tallystick"
 """Key of our description of a transaction in the contract metadata."""
 
+NOTES_MAX: Final = 100
+"""Changes that an answer names: it is kept with the request, whose record is small."""
+
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 I = TypeVar("I", bound=Input)  # noqa: E741 - the type of a step's input
@@ -52,11 +55,15 @@ class RowNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Answer of every writing transaction; a repeat of the request gets the same one."""
+    """Answer of every writing transaction; a repeat of the request gets the same one.
+
+    ``changes`` names the first 100 of ``changes_count`` changes; the event has them all.
+    """
 
     transaction_id: str
     business_date: date
     changes: tuple[ChangeNote, ...]
+    changes_count: int
     rows: tuple[RowNote, ...] = ()
 
 
@@ -265,7 +272,9 @@ def _run(
         return msgspec.json.decode(known.answer, type=Receipt)
     dated = None if is_founding else site.business_date(tx, store)
     step = Step(tx=tx, store=store, actor=actor, request_id=input.request_id, dated=dated)
-    permit(actor, registry, step.today if dated else date.min, rule.name, rule.roles, rule.action, rule.moves_value)
+    step.actor = permit(
+        actor, registry, step.today if dated else date.min, rule.name, rule.roles, rule.action, rule.moves_value
+    )
     body(contract, step, input)
     return _finish(step, rule, digest)
 
@@ -289,7 +298,10 @@ def _finish(step: Step, rule: Rule, digest: str) -> Receipt:
     receipt = Receipt(
         transaction_id=tx.transaction_id,
         business_date=step.today,
-        changes=tuple(ChangeNote(word=note["word"], id=note["id"], event=note["event"]) for note in changes),
+        changes=tuple(
+            ChangeNote(word=note["word"], id=note["id"], event=note["event"]) for note in changes[:NOTES_MAX]
+        ),
+        changes_count=len(changes),
         rows=tuple(step.rows),
     )
     request = Request(input_digest=digest, answer=_encode(receipt).decode(), transaction_id=tx.transaction_id)

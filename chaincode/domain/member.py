@@ -205,6 +205,11 @@ def allow_issuance(member: Member, trace: Trace) -> Member:
     return replace(member, issuance_stopped=False, changed=trace)
 
 
+def rate(member: Member, grade: Grade, trace: Trace) -> Member:
+    """Copy the grade in force into the member."""
+    return replace(member, grade=grade, changed=trace)
+
+
 def suspend(member: Member, trace: Trace) -> Member:
     """Stop a member; its history stays readable. Raises ``state_wrong``."""
     check_state(member.member_id, member.state, "suspend", ("real_named",))

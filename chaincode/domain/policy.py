@@ -92,7 +92,17 @@ class WithdrawalPolicy(
             raise DomainError("policy_value_invalid", name="withdrawal", rule="min_minor is at most max_minor")
 
 
-PolicyValue = CurrencyPolicy | DatePolicy | PermissionPolicy | VoucherPolicy | SettlementPolicy | WithdrawalPolicy
+class RatingPolicy(
+    msgspec.Struct, tag_field="name", tag="rating", frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """How many days a rating holds at most after its as-of date; an override half as long."""
+
+    days_max: Days
+
+
+PolicyValue = (
+    CurrencyPolicy | DatePolicy | PermissionPolicy | VoucherPolicy | SettlementPolicy | WithdrawalPolicy | RatingPolicy
+)
 
 TYPES: Final[Mapping[str, type]] = MappingProxyType(
     {
@@ -102,10 +112,14 @@ TYPES: Final[Mapping[str, type]] = MappingProxyType(
         "voucher": VoucherPolicy,
         "settlement": SettlementPolicy,
         "withdrawal": WithdrawalPolicy,
+        "rating": RatingPolicy,
     }
 )
 
-TRADE: Final = ("currency", "date", "permission", "voucher", "settlement")
+FOUNDING: Final = ("currency", "date", "permission", "voucher", "settlement")
+"""Policies without which a network cannot be founded."""
+
+TRADE: Final = (*FOUNDING, "rating")
 """Policies that the chaincode trade reads."""
 
 ACCOUNT: Final = ("withdrawal",)

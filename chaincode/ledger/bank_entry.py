@@ -6,4 +6,4 @@ from chaincode.domain.bank_entry import BankEntry, Suspense
 from chaincode.ledger.repository import Repository
 
 BANK_ENTRIES: Final = Repository("bank_entry", BankEntry, "bank_entry_not_found", "bank_entry_exists")
-SUSPENSES: Final = Repository("suspense", Suspense, "bank_entry_not_found", "bank_entry_exists")
+SUSPENSES: Final = Repository("suspense", Suspense, "suspense_not_found", "bank_entry_exists")

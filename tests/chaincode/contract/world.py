@@ -13,7 +13,8 @@ from chaincode.domain import credit_code, invitation
 from chaincode.domain.calendar import CalendarDays, next_business_day
 from chaincode.domain.invoice import Kind, id_of
 from chaincode.domain.role import ROLES
-from network.embedded.memory import MemoryLedger, Outcome
+from chaincode.shim.execute import execute
+from network.embedded.memory import Execute, MemoryLedger, Outcome
 from tests.chaincode.contract.people import Person, attributes, person
 
 ORGANISATIONS = {"core": "CoreMSP", "warehouse": "WarehouseMSP", "logistics": "LogisticsMSP", "bank": "BankMSP"}
@@ -38,6 +39,7 @@ POLICIES: list[dict[str, Any]] = [
         "payment_transactions": [],
     },
     {"name": "voucher", "tenor_days_max": 183, "invoice_required": True, "quota_required": True},
+    {"name": "rating", "days_max": 92},
     {"name": "settlement", "cut_off": "17:00", "grace_days": 5, "penalty_rate_ppm": 65_250},
 ]
 CALENDAR_2026 = {
@@ -79,11 +81,18 @@ class World:
     ``company.all`` is one more person with every role, ``company.work`` one with a work certificate only.
     """
 
-    def __init__(self, *, simulated_days: bool = True, policies: list[dict[str, Any]] | None = None) -> None:
-        self.ledger = MemoryLedger([trade, account])
+    def __init__(
+        self,
+        *,
+        simulated_days: bool = True,
+        policies: list[dict[str, Any]] | None = None,
+        execute: Execute = execute,
+    ) -> None:
+        self.ledger = MemoryLedger([trade, account], execute=execute)
         self.requests = 0
         self.people: dict[str, Person] = {}
         self.unbound: list[str] = []
+        self.made: list[str] = []
         self.transaction_ids: list[str] = []
         for name, msp_id in ORGANISATIONS.items():
             self.people[f"{name}.admin"] = person(f"{name}.admin", msp_id, unit="admin")
@@ -210,7 +219,7 @@ class World:
 
     def join(self, company: str) -> "World":
         """Bring a company in, with its people, up to its real name."""
-        msp_id, sponsor = COMPANIES[company]
+        msp_id, _ = COMPANIES[company]
         binder = "warehouse.admin"
         member_id = f"M-{company.upper()}"
         self.apply(company)
@@ -315,25 +324,27 @@ class World:
         """Id of an invoice that ``invoice`` registers."""
         return id_of(kind, self.read("member:get", member_id=supplier_id)["credit_code"], "IC", number)
 
-    def draft(self, invoice_id: str, voucher_id: str = "V-1", amount_minor: int = 900) -> dict[str, Any]:
+    def draft(self, invoice_id: str, voucher_id: str = "V-1", amount_minor: int = 900, **other: Any) -> dict[str, Any]:
         """Input of ``voucher:register`` without a request id."""
         return {
-            "voucher_id": voucher_id, "number": voucher_id, "receiver_id": "M-SUPPLIER", "amount_minor": amount_minor,
-            "due_date": "2026-03-31", "contract_reference": "C-1",
+            "voucher_id": voucher_id,
+            "number": voucher_id,
+            "receiver_id": "M-SUPPLIER",
+            "amount_minor": amount_minor,
+            "due_date": "2026-01-30",
+            "contract_reference": "C-1",
             "invoices": [{"invoice_id": invoice_id, "amount_minor": amount_minor}],
-        }  # fmt: skip
+            **other,
+        }
 
-    def voucher(self, state: str, voucher_id: str = "V-1") -> "World":
-        """Bring a voucher of core to the supplier, over 900, into a state."""
-        if voucher_id == "V-1":
+    def voucher(self, state: str, voucher_id: str = "V-1", amount_minor: int = 900, **other: Any) -> "World":
+        """Bring a voucher of core to the supplier into a state; the first one also brings companies and quota."""
+        if "Q-1" not in self.made:
             self.join("supplier").join("second")
             self.quota()
-        self.do(
-            "voucher:register",
-            "core.operator",
-            **self.draft(self.invoice(f"for {voucher_id}".replace(" ", "-")), voucher_id),
-        )
-        for stop, name, by, more in self._arrows():
+        invoice_id = self.invoice(f"for-{voucher_id}")
+        self.do("voucher:register", "core.operator", **self.draft(invoice_id, voucher_id, amount_minor, **other))
+        for stop, name, by, more in self._arrows(voucher_id, amount_minor):
             if stop == state:
                 return self
             self.do(name, by, voucher_id=voucher_id, **more)
@@ -347,30 +358,36 @@ class World:
         }  # fmt: skip
         self.do("quota:propose", "bank.preliminary_officer", **{**values, **other})
         self.do("quota:approve", "bank.final_officer", quota_id=quota_id)
+        self.made.append(quota_id)
 
-    def issue(self, **other: Any) -> dict[str, Any]:
-        """Input of ``voucher:issue`` without voucher and request id."""
-        slices = [{"quota_id": "Q-1", "slice": 3, "amount_minor": 900}]
-        return {"unsigned_digest": DIGEST, "signed_digest": DIGEST, "slices": slices, **other}
+    def issue(self, voucher_id: str = "V-1", amount_minor: int = 900) -> dict[str, Any]:
+        """Input of ``voucher:issue`` without voucher and request id; each voucher has a slice of its own."""
+        number = 2 + int(voucher_id.removeprefix("V-"))
+        slices = [{"quota_id": "Q-1", "slice": number, "amount_minor": amount_minor}]
+        return {"unsigned_digest": DIGEST, "signed_digest": DIGEST, "slices": slices}
 
     # --- settlement --------------------------------------------------------------------------------------------------
 
-    def mature(self) -> "World":
-        """Advance to the payment date of the test vouchers."""
-        while self.read("business_date:get")["date"] < "2026-03-31":
+    def until(self, day: str) -> "World":
+        """Advance the business date to a day."""
+        while self.read("business_date:get")["date"] < day:
             self.next_day()
         return self
 
-    def settlement(self, state: str, total_minor: int = 900, run_id: str = "ST-1") -> "World":
-        """Bring a run over the matured V-1 (900, held by the supplier) into a state; short below 900."""
+    def settle(
+        self, state: str = "", total_minor: int = 900, run_id: str = "ST-1", payment_date: str = "2026-01-30",
+        weight_minor: int = 900,
+    ) -> "World":  # fmt: skip
+        """Advance to a payment date and bring a run of core into a state; a total below the weight is shared."""
+        self.until(payment_date)
         steps: list[tuple[str, str, dict[str, Any]]] = [
-            ("none", "open", {"issuer_id": "M-CORE", "currency": "CNY", "payment_date": "2026-03-31"}),
+            ("none", "open", {"issuer_id": "M-CORE", "currency": "CNY", "payment_date": payment_date}),
             ("open", "plan", {"page": 1}),
             ("planned", "fund", {"total_minor": total_minor}),
         ]
-        if total_minor < 900:
+        if total_minor < weight_minor:
             steps += [
-                ("funded", "share", {"page": 1, "cut": {"remainder": 900, "root_id": "V-1", "start": 1}}),
+                ("funded", "share", {"page": 1, "cut": {"remainder": weight_minor, "root_id": "V-1", "start": 1}}),
                 ("shared", "seal", {}),
             ]
         steps += [("sealed", "pay", {"page": 1}), ("paid", "close", {})]
@@ -380,13 +397,13 @@ class World:
             self.do(f"settlement:{verb}", "bank.treasury", run_id=run_id, **input)
         return self
 
-    def _arrows(self) -> list[tuple[str, str, str, dict[str, Any]]]:
+    def _arrows(self, voucher_id: str, amount_minor: int) -> list[tuple[str, str, str, dict[str, Any]]]:
         """The way of a voucher: the state it is in, the next step, who takes it, its input."""
-        transfer = {"to_member_id": "M-SECOND", "amount_minor": 900, "recourse": False}
+        transfer = {"to_member_id": "M-SECOND", "amount_minor": amount_minor, "recourse": False}
         return [
             ("draft", "voucher:submit", "core.operator", {}),
             ("submitted", "voucher:approve", "core.reviewer", {}),
-            ("approved", "voucher:issue", "core.approver", self.issue()),
+            ("approved", "voucher:issue", "core.approver", self.issue(voucher_id, amount_minor)),
             ("issued", "voucher:sign_off", "supplier.operator", {}),
             ("signed_off", "voucher:transfer", "supplier.operator", transfer),
             ("held", "voucher:approve_transfer", "supplier.approver", {}),

@@ -1,6 +1,7 @@
 """Business days of 2026 as the notice of the State Council gives them."""
 
 from datetime import date
+from itertools import pairwise
 
 import pytest
 from msgspec import convert
@@ -35,7 +36,7 @@ def test_248_working_days() -> None:
     year = [date.fromordinal(number) for number in range(date(2026, 1, 1).toordinal(), date(2027, 1, 1).toordinal())]
     working = [day for day in year if calendar.is_business_day(day, days)]
     assert len(working) == 248
-    gaps = [(later - earlier).days for earlier, later in zip(working, working[1:], strict=False)]
+    gaps = [(later - earlier).days for earlier, later in pairwise(working)]
     assert max(gaps) == 10
 
 

@@ -60,6 +60,15 @@ SCENES = (
             case("state_wrong", folded),
         ),
     ),
+    Scene(
+        "account:open",
+        at(nothing, "bank.treasury", known_account_id=CORE, currency="USD"),
+        (
+            alone("account_not_found", known_account_id="A-M-NONE-CNY"),
+            case("account_exists", currency="CNY"),
+            case("bank_identity_required", by="core.treasury"),
+        ),
+    ),
     Scene("account:get", at(nothing, "", account_id=CORE), (case("account_not_found", account_id="A-M-NONE-CNY"),)),
     Scene("account:list", at(nothing, "")),
     Scene(
@@ -81,7 +90,7 @@ SCENES = (
     ),
     Scene("bank_entry:get", at(recorded, "", entry_id="BE-X"), (case("bank_entry_not_found", entry_id="BE-0"),)),
     Scene("bank_entry:list", at(recorded, "")),
-    Scene("suspense:get", at(recorded, "", entry_id="BE-X"), (case("bank_entry_not_found", entry_id="BE-0"),)),
+    Scene("suspense:get", at(recorded, "", entry_id="BE-X"), (case("suspense_not_found", entry_id="BE-0"),)),
     Scene("suspense:list", at(recorded, "")),
     Scene(
         "day:close",

@@ -5,7 +5,6 @@ from typing import Any
 
 from tests.chaincode.contract.scene import Call, Scene, alone, case
 from tests.chaincode.contract.scenes.member import void
-from tests.chaincode.contract.scenes.trade import TENOR
 from tests.chaincode.contract.world import FIRST_DATE, World
 
 REASON = "Wrong amount"
@@ -73,7 +72,7 @@ def applied(world: World) -> None:
 
 def matured(world: World) -> None:
     """The payment date of the voucher comes."""
-    world.mature()
+    world.until("2026-01-30")
 
 
 def credited(world: World) -> None:
@@ -113,8 +112,53 @@ def disputed_offer(world: World) -> None:
 
 
 def issuance_stopped(world: World) -> None:
-    """Another voucher of core was not paid; the one at hand is due later."""
-    raise NotImplementedError
+    """Another voucher of core, due earlier, is not paid."""
+    world.voucher("signed_off", "V-2", due_date="2026-01-20").settle("funded", 0, "ST-2", "2026-01-20")
+
+
+def in_default(world: World) -> Call:
+    """V-1 is overdue beyond its grace; V-2 falls due today."""
+    world.voucher("signed_off").voucher("signed_off", "V-2", due_date="2026-02-06")
+    world.settle("", 0).until("2026-02-06")
+    return Call("supplier.approver", {"voucher_id": "V-1", "reason": "Not paid"})
+
+
+def second_overdue(world: World) -> None:
+    world.settle("", 0, "ST-2", "2026-02-06")
+
+
+def split_first(world: World) -> None:
+    part = {"part_id": "V-1A", "part_number": "V-1-1", "rest_number": "V-1-2"}
+    input = {"to_member_id": "M-SECOND", "amount_minor": 300, "recourse": False, **part}
+    world.do("voucher:transfer", "supplier.operator", voucher_id="V-1", **input)
+
+
+def disputed_and_paid(world: World) -> Call:
+    """V-1 was paid while core disputed it; V-2 is disputed too and due a day later."""
+    world.voucher("signed_off").voucher("signed_off", "V-2", due_date="2026-02-02")
+    for voucher_id in ("V-1", "V-2"):
+        world.do("voucher:dispute", "core.approver", voucher_id=voucher_id, reason="Goods came late")
+    world.credit("A-M-CORE-CNY", 1_500)
+    world.settle()
+    return Call("core.approver", {"voucher_id": "V-1", "reason": "Agreed"})
+
+
+def split_in_dispute(world: World) -> None:
+    """V-2 is paid in part, so that the whole is closed as split."""
+    world.settle("", 500, "ST-2", "2026-02-02")
+
+
+def late(world: World) -> Call:
+    """V-1 was paid seven days late; V-2 over 100 is due on that day and core has just these 100."""
+    world.voucher("signed_off").voucher("signed_off", "V-2", 100, due_date="2026-02-06")
+    world.settle("", 0).until("2026-02-06")
+    world.credit("A-M-CORE-CNY", 1_000)
+    world.settle("", 900, "ST-2")
+    return Call("core.approver", {"voucher_id": "V-1"})
+
+
+def core_spent(world: World) -> None:
+    world.settle("", 100, "ST-3", "2026-02-06", 100)
 
 
 def quota_of_supplier(world: World) -> None:
@@ -261,7 +305,7 @@ SCENES = (
             case("voucher_not_found", voucher_id="V-0"),
             case("not_receiver", by="second.operator"),
             alone("state_wrong", moved("voucher:refuse", "supplier.operator", reason=REASON)),
-            case("voucher_disputed", disputed_offer, by="second.operator", voucher_id="V-2"),
+            alone("voucher_disputed", disputed_offer, by="second.operator", voucher_id="V-2"),
             case("voucher_matured", matured),
         ),
     ),
@@ -363,8 +407,8 @@ SCENES = (
         (
             case("voucher_not_found", voucher_id="V-0"),
             alone("not_issuer", by="supplier.approver"),
-            alone("state_wrong", voucher_id="V-1"),
-            alone("penalty_none", moved_penalty),
+            alone("state_wrong", voucher_id="V-2"),
+            alone("penalty_none", moved("voucher:pay_penalty", "core.approver")),
             case("funds_insufficient", core_spent),
         ),
     ),
@@ -386,4 +430,4 @@ class Other:
         world.do("voucher:register", "core.operator", **world.draft(world.invoice("4"), "V-4"))
         world.do("voucher:submit", "core.operator", voucher_id="V-4")
         world.do("voucher:approve", "core.reviewer", voucher_id="V-4")
-        return world.do("voucher:issue", "core.approver", voucher_id="V-4", **world.issue())
+        return world.do("voucher:issue", "core.approver", voucher_id="V-4", **world.issue("V-1"))
