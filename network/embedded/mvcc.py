@@ -238,19 +238,19 @@ def apply(view: BlockView, updates: Updates, sets: Iterable[NamespaceSet], versi
     """Add the writes of a valid transaction: a delete wins over metadata, a value alone keeps the metadata."""
     for item in sets:
         _apply_public(view, updates, item, version)
+        # Across all entries of the set: a hand-made one may name a collection twice.
+        operations: dict[tuple[str, bytes], _Operation] = {}
         for collection in item.collections:
-            operations: dict[bytes, _Operation] = {}
             for write in collection.hashed.hashed_writes:
-                operation = operations.setdefault(write.key_hash, _Operation())
+                operation = operations.setdefault((collection.name, write.key_hash), _Operation())
                 operation.write(write.value_hash, is_hashed_delete(write))
             for change in collection.hashed.metadata_writes:
-                operations.setdefault(change.key_hash, _Operation()).write_metadata(change.entries)
-            before = updates.of_collection(item.name, collection.name)
-            for key_hash, operation in operations.items():
-                latest = before.get(key_hash) or view.hashed(item.name, collection.name, key_hash)
-                update = operation.merge(latest, version)
-                if update is not None:
-                    updates.put_hashed(item.name, collection.name, key_hash, update)
+                operations.setdefault((collection.name, change.key_hash), _Operation()).write_metadata(change.entries)
+        for (name, key_hash), operation in operations.items():
+            latest = updates.of_collection(item.name, name).get(key_hash) or view.hashed(item.name, name, key_hash)
+            update = operation.merge(latest, version)
+            if update is not None:
+                updates.put_hashed(item.name, name, key_hash, update)
 
 
 def _apply_public(view: BlockView, updates: Updates, item: NamespaceSet, version: int) -> None:

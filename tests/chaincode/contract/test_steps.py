@@ -19,7 +19,7 @@ from tests.chaincode.contract.scenes import SCENES
 from tests.chaincode.contract.world import PROGRAMS, Refused, World
 
 UNREACHED = {
-    ("voucher:register", "lien_exists"): "an invoice secures vouchers only until receivables are financed; tried in test_lien",
+    ("voucher:register", "lien_exists"): "an invoice secures only vouchers yet; tried in test_lien",
     ("voucher:change", "lien_exists"): "as for register",
     ("instruction:request", "policy_missing"): "the scene has the policy; tried in test_money",
     ("rating:record", "policy_missing"): "the world has the policy; tried in test_rating",

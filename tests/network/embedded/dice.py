@@ -1,6 +1,6 @@
 """Random read-write sets on the latest state, signed by a random choice of peers: what nobody thought of.
 
-Some things are left out because a real peer does not survive them (it panics or waits for ever, embedded-network.md I):
+Some things are left out because a real peer does not survive them (it panics or waits for ever):
 a metadata write after a delete of the same key in one block, and metadata in one of several judged namespaces."""
 
 import random

@@ -300,6 +300,7 @@ def malformed(channel: Channel) -> list[tuple[str, Draft, int]]:
         ("lscc", draft(chaincode="lscc"), Code.INVALID_CHAINCODE),
         ("qscc", draft(chaincode="qscc", results=b""), Code.INVALID_CHAINCODE),
         ("one peer three times", draft(endorsers=(CORE, CORE, CORE)), _POLICY),
+        ("a collection twice", draft(results=collection("shared", "shared"), endorsers=ALL), Code.VALID),
         ("collection of nobody", draft(results=collection("_implicit_org_OtherMSP"), endorsers=ALL), _POLICY),
     ]
 
@@ -312,11 +313,14 @@ def kv(key: str, namespace: str = "script") -> bytes:
     return message.SerializeToString()
 
 
-def collection(name: str) -> bytes:
-    """A read-write set with one private write, by its hashes."""
+def collection(*names: str) -> bytes:
+    """A read-write set with one private write, by its hashes, in an entry for each of the names."""
     write = kv_rwset_pb2.KVWriteHash(key_hash=sha256(b"k").digest(), value_hash=sha256(b"v").digest())
     hashed = kv_rwset_pb2.HashedRWSet(hashed_writes=[write]).SerializeToString()
     message = rwset_pb2.TxReadWriteSet()
     space = message.ns_rwset.add(namespace="script")
-    space.collection_hashed_rwset.add(collection_name=name, hashed_rwset=hashed, pvt_rwset_hash=sha256(b"").digest())
+    for name in names:
+        space.collection_hashed_rwset.add(
+            collection_name=name, hashed_rwset=hashed, pvt_rwset_hash=sha256(b"").digest()
+        )
     return message.SerializeToString()

@@ -16,9 +16,10 @@ from fabric_protos.common import common_pb2
 from fabric_protos.peer import proposal_pb2, proposal_response_pb2, transaction_pb2
 
 from network.embedded.block import COMMIT_HASH, TRANSACTIONS_FILTER
+from network.embedded.layout import Peer
 from network.embedded.network import EmbeddedNetwork
 from network.identity import identities
-from network.topology import Node
+from network.topology import Node, Organisation
 from tests.network.channel import programs
 from tests.network.embedded import wire
 from tests.network.embedded.transactions import MAJORITY
@@ -64,6 +65,12 @@ class Tx:
     again: str = ""
 
 
+def first_peer(organisation: Organisation) -> Peer:
+    """The organisation's first peer, as the embedded network is told which one is asked."""
+    node = organisation.peers[0]
+    return Peer(msp_id=organisation.msp_id, name=node.name, address=node.advertised)
+
+
 class Author:
     """Makes transactions of a network that is prepared and not started, and puts them in blocks of their own."""
 
@@ -74,8 +81,7 @@ class Author:
         self._people = {
             each.name: wire.load_person(network.home, each.name, each.msp_id, "user") for each in topology.organisations
         }
-        # The endorser wants the place, known to the network by the peer's name.
-        self._peers = {peer.msp_id: peer for peer in network.peers.running()}
+        self._peers = {each.msp_id: first_peer(each) for each in topology.organisations}
 
     def block(self, transactions: Sequence[Tx]) -> list[str]:
         """Simulate these on the latest state, put them in one block, and answer the names of their codes."""

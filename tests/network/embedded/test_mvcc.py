@@ -338,6 +338,19 @@ def test_metadata_rules_hold_for_private_keys_by_hash(chain: Chain) -> None:
         assert Simulator(snapshot, "CoreMSP").get_private("trade", OWN, "p") == b"1"
 
 
+def test_two_writes_of_one_key_in_a_collection_named_twice_make_none(chain: Chain) -> None:
+    """Only hand-made sets have this. Fabric adds up what is done to a key in the whole transaction (mvcc.py)."""
+    key_hash = sha256(b"k").digest()
+    write = kv_rwset_pb2.KVWriteHash(key_hash=key_hash, value_hash=sha256(b"1").digest())
+    results = rwset_pb2.TxReadWriteSet()
+    space = results.ns_rwset.add(namespace="trade")
+    for _ in range(2):
+        hashed = kv_rwset_pb2.HashedRWSet(hashed_writes=[write]).SerializeToString()
+        space.collection_hashed_rwset.add(collection_name="_implicit_org_CoreMSP", hashed_rwset=hashed)
+    assert chain.commit([chain.draft(results.SerializeToString(), endorsers=ALL)]) == [Code.VALID]
+    assert chain.ledger.current.hashed("trade", "_implicit_org_CoreMSP", key_hash) is None
+
+
 def test_write_with_empty_value_deletes_without_the_flag(chain: Chain) -> None:
     chain.put(a=b"1")
     inner = kv_rwset_pb2.KVRWSet(writes=[kv_rwset_pb2.KVWrite(key="a")]).SerializeToString()

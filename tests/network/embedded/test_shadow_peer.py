@@ -21,12 +21,13 @@ from network.embedded.network import EmbeddedNetwork
 from network.founding import found
 from network.identity.identities import PersonIdentity, load_person
 from network.topology import Rule, load
-from scripts.story import Stage, tell
+from scripts.stage import Stage
+from scripts.story import tell
 from tests.network.channel import programs
 from tests.network.conftest import Established
 from tests.network.embedded import scenes
 from tests.network.embedded.dice import Dice
-from tests.network.embedded.shadow import Author, Code, Reader, ShadowPeer, Tx, joined, verdict
+from tests.network.embedded.shadow import Author, Code, Reader, ShadowPeer, Tx, first_peer, joined, verdict
 from tests.network.embedded.transactions import Channel, Draft
 from tests.network.embedded.wire import Client
 
@@ -100,9 +101,9 @@ def _upgrade(
     packages = {each.msp_id: package_id(spec) for each in topology.organisations}
     wanted = Wanted(spec.name, spec.version, policy.endorsement(spec, topology), b"", packages)
     admins = []
-    for organisation, peer in zip(topology.organisations, network.peers.running(), strict=True):
+    for organisation in topology.organisations:
         person = load_person(network.home, organisation, "admin")
-        admins.append(Admin(person.serialized, person.signer, peer))
+        admins.append(Admin(person.serialized, person.signer, first_peer(organisation)))
     height = network.ledger.height
     deploy(topology.channel, {"both": (wanted, 2)}, admins, network.process, commit)
     network.commit_now([by_the_bank(), next_block])
@@ -117,7 +118,7 @@ def shadow(played: Played, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A real peer that has joined; while it follows, the story is told and a race is run."""
     network = played.network
     with joined(network, tmp_path_factory.mktemp("peer") / "work") as peer:
-        found(network.home, network.topology, network.connection)
+        found(network.home, network.topology, network.connection, simulated_days=True)
         with Stage(network.home) as stage:
             tell(stage, lambda _: None)
         _race(network.home)
@@ -170,9 +171,9 @@ def _blocks(played: Played) -> list[common_pb2.Block]:
 
 
 def test_every_scene_gets_the_codes_it_is_about(played: Played) -> None:
-    found = {block.header.number: verdict(block).codes for block in _blocks(played)}
+    given = {block.header.number: verdict(block).codes for block in _blocks(played)}
     wrong = {
-        name: (found[number], codes) for number, (name, codes) in played.expected.items() if found[number] != codes
+        name: (given[number], codes) for number, (name, codes) in played.expected.items() if given[number] != codes
     }
     assert wrong == {}
 
