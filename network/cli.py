@@ -13,6 +13,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
@@ -20,7 +22,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from network.home import CONNECTION, LEDGER, LOG, READY, TOPOLOGY, HomeInUse, running_pid
+from network.home import CONNECTION, LEDGER, LOG, READY, TOPOLOGY, HomeInUse, cannot_use, running_pid
+from network.identity.authority import AuthorityError
 from network.topology import Topology, TopologyError, load
 
 REFUSED: Final = 1
@@ -72,10 +75,14 @@ def up(
 ) -> None:
     """Start the network. The first start makes its keys, its channel and its chaincodes in the home."""
     home = home.absolute()
-    pid = running_pid(home)
-    if pid is not None:
-        _refuse(str(HomeInUse(home, pid)), as_json)
-    chosen = _topology(home, topology, port_base, as_json)
+    with _usable(home, as_json):
+        pid = running_pid(home)
+        if pid is not None:
+            _refuse(str(HomeInUse(home, pid)), as_json)
+        chosen = _topology(home, topology, port_base, as_json)
+        if simulated_days is not None and (home / CONNECTION).exists():
+            text = "Members are founded once: when that is done, --simulated-days and --real-days change nothing."
+            typer.echo(text, err=True)
     if detach:
         _start_detached(home, _options(topology, port_base, simulated_days), as_json)
         _print_running(home, as_json)
@@ -101,7 +108,7 @@ def up(
     except FoundingError as error:
         _refuse(str(error), as_json)
     except OSError as error:
-        _refuse(_cannot_use(home, error), as_json)
+        _refuse(cannot_use(home, error), as_json)
     finally:
         (home / READY).unlink(missing_ok=True)
         network.stop()
@@ -113,7 +120,8 @@ def up(
 def down(home: Home = _HOME, as_json: Json = False) -> None:
     """Stop the network and wait until it has stopped."""
     home = home.absolute()
-    pid = running_pid(home)
+    with _usable(home, as_json):
+        pid = running_pid(home)
     if pid is None:
         _end(UNAVAILABLE, f"No network is running in {home}.", as_json)
     deadline = time.monotonic() + _STOP_SECONDS
@@ -122,7 +130,8 @@ def down(home: Home = _HOME, as_json: Json = False) -> None:
         time.sleep(_LOOK_SECONDS)
         pid = running_pid(home)
     if pid:
-        os.kill(pid, signal.SIGTERM)
+        with _usable(home, as_json):
+            os.kill(pid, signal.SIGTERM)
     while running_pid(home) is not None:
         if time.monotonic() > deadline:
             _end(
@@ -141,7 +150,8 @@ def status(home: Home = _HOME, as_json: Json = False) -> None:
     from network.status import inspect
 
     home = home.absolute()
-    found = inspect(home)
+    with _usable(home, as_json):
+        found = inspect(home)
     if as_json:
         typer.echo(json.dumps(found.as_json()))
     else:
@@ -159,14 +169,16 @@ def reset(
 ) -> None:
     """Delete the ledger, so that the next start begins with a new, empty one. Keys stay unless --keys is given."""
     home = home.absolute()
-    pid = running_pid(home)
+    with _usable(home, as_json):
+        pid = running_pid(home)
+        is_there = any((home / name).exists() for name in (TOPOLOGY, LEDGER, CONNECTION, "organisations"))
     if pid is not None:
         _refuse(
             f"The network in {home} is running (process {pid}). Stop it first with "
             f"`tallystick network down --home {home}`.",
             as_json,
         )
-    if not (home / TOPOLOGY).exists():
+    if not is_there:
         _end(UNAVAILABLE, f"There is no network in {home}, so there is nothing to reset.", as_json)
     what = "the ledger, all keys and all certificates" if keys else "the ledger"
     if not yes:
@@ -176,12 +188,16 @@ def reset(
     doomed = [*home.glob(f"{LEDGER}*"), home / CONNECTION, home / LOG]
     if keys:
         doomed += [home / "organisations", home / "identities", home / TOPOLOGY]
-    for path in doomed:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    text = f"Deleted {what} in {home}. The next `tallystick network up` begins anew, with another network id."
+    with _usable(home, as_json):
+        for path in doomed:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    text = (
+        f"Deleted {what} in {home}. The next `tallystick network up --home {home}` begins anew, with another network "
+        "id."
+    )
     _say({"state": "stopped" if not keys else "absent", "home": str(home)}, text, as_json)
 
 
@@ -189,18 +205,22 @@ def reset(
 def verify(home: Home = _HOME, as_json: Json = False) -> None:
     """Recompute everything from block 0: hash chain, signatures, validation codes, commit hashes and the state."""
     home = home.absolute()
-    if not (home / LEDGER).exists() and (home / CONNECTION).exists():
-        _refuse(f"{home / LEDGER} is missing, although the network in {home} has run.", as_json)
-    if not (home / LEDGER).exists():
-        _end(UNAVAILABLE, f"There is no ledger in {home}. Start a network with `tallystick network up`.", as_json)
+    with _usable(home, as_json):
+        is_there, has_run = (home / LEDGER).exists(), (home / CONNECTION).exists()
+    if not is_there and has_run:
+        _refuse(
+            f"{home / LEDGER} is missing, although the network in {home} has run. Restore it from a backup.", as_json
+        )
+    if not is_there:
+        _end(
+            UNAVAILABLE,
+            f"There is no ledger in {home}. Make a network with `tallystick network up --home {home}`.",
+            as_json,
+        )
     from network.embedded.verify import verify as verify_ledger
 
-    try:
+    with _usable(home, as_json):
         outcome = verify_ledger(home)
-    except TopologyError as error:
-        _refuse(str(error), as_json)
-    except OSError as error:
-        _refuse(_cannot_use(home, error), as_json)
     if outcome.difference is not None:
         _end(REFUSED, f"The ledger in {home} is not sound: {outcome.difference}", as_json)
     _say(
@@ -221,17 +241,25 @@ def _topology(home: Path, topology: Path | None, port_base: int | None, as_json:
     except TopologyError as error:
         _refuse(str(error), as_json)
     if topology is not None or (port_base and port_base != kept.port_base):
+        what = "its own topology" if topology is not None else f"ports from {kept.port_base} on"
         _refuse(
-            f"The network in {home} was made with ports from {kept.port_base} on; they stand in its channel's "
-            "configuration and cannot change. Start it without these options, or make another one with --home.",
+            f"The network in {home} was made with {what}; that stands in its channel's configuration and cannot "
+            "change. Start it without this option, make another network with --home, or begin anew with other keys: "
+            f"`tallystick network reset --keys --home {home}`.",
             as_json,
         )
     return None
 
 
-def _cannot_use(home: Path, error: OSError) -> str:
-    where = f" ({error.filename})" if error.filename else ""
-    return f"The home {home} cannot be used: {error.strerror}{where}."
+@contextmanager
+def _usable(home: Path, as_json: bool) -> Iterator[None]:
+    """Tell a home that cannot be read or written in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        _refuse(cannot_use(home, error), as_json)
+    except (AuthorityError, TopologyError) as error:
+        _refuse(str(error), as_json)
 
 
 def _options(topology: Path | None, port_base: int | None, simulated_days: bool | None) -> list[str]:
@@ -256,7 +284,7 @@ def _start_detached(home: Path, options: list[str], as_json: bool) -> None:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         output = log.open("ab")
     except OSError as error:
-        _refuse(_cannot_use(home, error), as_json)
+        _refuse(cannot_use(home, error), as_json)
     with output:
         begin = output.tell()
         child = subprocess.Popen(  # noqa: S603  # our own module and checked options, no shell
@@ -303,7 +331,9 @@ def _print_started(network: "EmbeddedNetwork", as_json: bool) -> None:
         typer.echo(json.dumps(answer))
         return
     Console(stderr=True).print(BANNER.format(count=len(connection["organisations"])), style="yellow")
-    table = Table(title=f"Network {connection['network_id'][:16]}…, channel {connection['channel']}")
+    text = f"Network {connection['network_id'][:16]}…, channel {connection['channel']}"
+    Console().print(text, soft_wrap=True, highlight=False)
+    table = Table()
     table.add_column("organisation")
     table.add_column("gateway")
     for entry in connection["organisations"]:
@@ -315,12 +345,16 @@ def _print_started(network: "EmbeddedNetwork", as_json: bool) -> None:
 def _show(found: "Status") -> None:
     console = Console()
     if found.state == "absent":
-        console.print(f"There is no network in {found.home}. Make one with `tallystick network up`.", soft_wrap=True)
+        text = f"There is no network in {found.home}. Make one with `tallystick network up --home {found.home}`."
+        console.print(text, soft_wrap=True, highlight=False)
         return
     if found.state == "stopped":
-        console.print(f"The network in {found.home} is stopped. Start it with `tallystick network up`.", soft_wrap=True)
+        text = f"The network in {found.home} is stopped. Start it with `tallystick network up --home {found.home}`."
+        console.print(text, soft_wrap=True, highlight=False)
     else:
-        table = Table(title=f"Network in {found.home}, process {found.pid}, channel {found.channel}")
+        text = f"Network in {found.home}, process {found.pid}, channel {found.channel}"
+        console.print(text, soft_wrap=True, highlight=False)
+        table = Table()
         for column in ("organisation", "gateway", "height", ""):
             table.add_column(column)
         for peer in found.peers:

@@ -16,6 +16,7 @@ LOG: Final = "network.log"
 # Holds the process number while the network is founded and serves.
 READY: Final = "network.ready"
 
+_CONNECTION_KEYS: Final = frozenset({"network_id", "channel", "chaincodes", "organisations"})
 _LOCK_ATTEMPTS: Final = 10
 _LOCK_PAUSE_SECONDS: Final = 0.02
 
@@ -59,7 +60,9 @@ class HomeLock:
 
 
 def running_pid(home: Path) -> int | None:
-    """The process that runs the home's network, 0 when it is just starting; None when there is none."""
+    """The process that runs the home's network, 0 when it is just starting; None when there is none.
+
+    Raises OSError when the home may not be looked into."""
     try:
         descriptor = os.open(home / PID_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
@@ -77,10 +80,16 @@ def running_pid(home: Path) -> int | None:
 def read_connection(home: Path) -> dict[str, Any] | None:
     """The home's connection.json, None when there is none that can be read; each start writes it anew."""
     try:
-        found: dict[str, Any] = json.loads((home / CONNECTION).read_text(encoding="utf-8"))
+        found = json.loads((home / CONNECTION).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    return found
+    return found if isinstance(found, dict) and _CONNECTION_KEYS <= found.keys() else None
+
+
+def cannot_use(home: Path, error: OSError) -> str:
+    """The sentence for a home that the system does not let us read or write."""
+    where = f" ({error.filename})" if error.filename else ""
+    return f"The home {home} cannot be used: {error.strerror}{where}."
 
 
 def _lock(descriptor: int, home: Path) -> None:

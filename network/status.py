@@ -12,7 +12,7 @@ from fabric_protos.common import ledger_pb2
 from tallystick.fabric import Identity, channel, connect, signers
 from tallystick.fabric.errors import FabricError
 
-from network.home import TOPOLOGY, read_connection, running_pid
+from network.home import LEDGER, TOPOLOGY, read_connection, running_pid
 from network.identity.expiry import Expiry, report
 
 EXPIRY_WARNING_DAYS: Final = 30
@@ -50,11 +50,13 @@ class Status:
 
 
 def inspect(home: Path) -> Status:
-    """Look at a home: what it holds, who runs it, and what each gateway answers to its organisation's service user."""
+    """Look at a home: what it holds, who runs it, and what each gateway answers to its organisation's service user.
+
+    Raises OSError when the home may not be read, AuthorityError when a certificate in it cannot be."""
     pid = running_pid(home)
     connection = read_connection(home)
     peers: tuple[PeerStatus, ...] = ()
-    state: State = "stopped" if (home / TOPOLOGY).exists() else "absent"
+    state: State = "stopped" if any((home / name).exists() for name in (TOPOLOGY, LEDGER)) else "absent"
     if pid is not None:
         organisations = connection["organisations"] if connection else []
         with ThreadPoolExecutor(max_workers=max(1, len(organisations))) as pool:

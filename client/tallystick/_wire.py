@@ -9,7 +9,6 @@ from typing import Any
 
 from fabric_protos.common import common_pb2, ledger_pb2
 from fabric_protos.gateway import gateway_pb2
-from fabric_protos.msp import identities_pb2
 from fabric_protos.orderer import ab_pb2
 from fabric_protos.peer import (
     chaincode_event_pb2,
@@ -59,12 +58,6 @@ def read_call(data: bytes) -> Call:
         signature=signed.signature,
         proposal=signed.proposal_bytes,
     )
-
-
-def read_identity(data: bytes) -> tuple[str, bytes]:
-    """MSP id and credentials of a `SerializedIdentity`."""
-    message = identities_pb2.SerializedIdentity.FromString(data)
-    return message.mspid, message.id_bytes
 
 
 def evaluate_response(result: bytes) -> bytes:
@@ -200,12 +193,6 @@ def envelope_event(envelope: bytes) -> tuple[str, str, str, bytes] | None:
             event = chaincode_event_pb2.ChaincodeEvent.FromString(chaincode_action.events)
             return event.tx_id, event.chaincode_id, event.event_name, event.payload
     return None
-
-
-def envelope(payload: bytes, signature: bytes) -> bytes:
-    """`common.Envelope`."""
-    serialised: bytes = common_pb2.Envelope(payload=payload, signature=signature).SerializeToString()
-    return serialised
 
 
 def block(number: int, previous_hash: bytes, data_hash: bytes, envelopes: Sequence[bytes], codes: bytes) -> bytes:

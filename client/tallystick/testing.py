@@ -23,6 +23,7 @@ from typing import Any, Generic, NoReturn, Self, TypeVar
 import grpc
 
 from tallystick import _wire, aio, fabric
+from tallystick.fabric._wire import envelope, read_identity
 from tallystick.fabric.block import ENDORSER_TRANSACTION, ChaincodeEvent, FilteredBlock, data_hash, header_hash
 from tallystick.fabric.channel import MESSAGE_BYTES_MAX
 from tallystick.fabric.errors import ErrorDetail, status_bytes
@@ -202,18 +203,18 @@ class _Chain:
         self.changed = threading.Condition()
         self.blocks: list[_Committed] = []
         self.positions: dict[str, Verdict] = {}
-        self._append(name, [_wire.envelope(name.encode(), b"")], b"\x00", [], [])
+        self._append(name, [envelope(name.encode(), b"")], b"\x00", [], [])
 
     def commit(self, request: Submitted, code: int) -> None:
-        envelope = _wire.envelope(request.payload, request.signature)
-        event = _wire.envelope_event(envelope)
+        submitted = envelope(request.payload, request.signature)
+        event = _wire.envelope_event(submitted)
         filtered = [(request.transaction_id, ENDORSER_TRANSACTION, code, [event[:3]] if event else [])]
         with self.changed:
             if request.transaction_id in self.positions:
                 return
             self.positions[request.transaction_id] = Verdict(code, len(self.blocks))
             events = [event] if event and code == ValidationCode.VALID else []
-            self._append(request.channel, [envelope], bytes([code]), filtered, events)
+            self._append(request.channel, [submitted], bytes([code]), filtered, events)
             self.changed.notify_all()
 
     def _append(self, channel: str, envelopes: list[bytes], codes: bytes, filtered: Any, events: Any) -> None:
@@ -382,8 +383,8 @@ class StubGateway:
                 verdict = self._chain.positions.get(transaction_id.decode())
                 found = [blocks[verdict.block_number].block] if verdict else []
                 if verdict and function == b"GetTransactionByID":
-                    envelope = fabric.Block.from_bytes(found[0]).transactions[0].envelope
-                    return _wire.processed_transaction(envelope, verdict.code)
+                    committed = fabric.Block.from_bytes(found[0]).transactions[0]
+                    return _wire.processed_transaction(committed.envelope, verdict.code)
             case _:
                 found = []
         if not found:
@@ -522,7 +523,7 @@ def _proposed(message: bytes, context: grpc.ServicerContext) -> Proposed:
 
 
 def _identity(creator: bytes) -> Identity:
-    return Identity(*_wire.read_identity(creator))
+    return Identity(*read_identity(creator))
 
 
 def _remaining(context: grpc.ServicerContext) -> float | None:

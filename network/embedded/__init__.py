@@ -1,1 +1,3 @@
-"""The embedded network: Fabric's protocols, endorsement, ordering and validation in one process (embedded-network.md)."""
+"""The embedded network: Fabric's protocols, endorsement, ordering and validation in one program (README.md).
+
+It imports the topology, the identities, the channel configuration and the shim, never a contract."""

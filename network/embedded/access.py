@@ -1,11 +1,11 @@
-"""Who may read: the channel's access rules for what is not a proposal (core/aclmgmt and core/policy of Fabric
-v3.1.5)."""
+"""A channel's policy as an access rule, and who may read (core/aclmgmt and core/policy of Fabric v3.1.5)."""
 
 from typing import Final
 
 from network.embedded.policy import PolicyError, PolicyManager, SignedData
 
 READERS: Final = "/Channel/Application/Readers"
+WRITERS: Final = "/Channel/Application/Writers"
 
 
 class AccessError(Exception):
@@ -20,12 +20,17 @@ def check_readers(policies: PolicyManager, channel: str, requested: str, signed:
         raise AccessError(
             "Invalid channel ID name during check policy on signed data. Name must be different from nil."
         )
+    check_policy(policies, channel, requested, READERS, signed)
+
+
+def check_policy(policies: PolicyManager, channel: str, requested: str, path: str, signed: SignedData) -> None:
+    """Let pass what satisfies a policy of our channel. Raises `AccessError`, also when another channel is meant."""
     if requested != channel:
         raise AccessError(f"Failed to get policy manager for channel [{requested}]")
     try:
-        policies.policy(READERS).evaluate([signed])
+        policies.policy(path).evaluate([signed])
     except PolicyError as error:
         raise AccessError(
-            "Failed evaluating policy on signed data during check policy on channel "
-            f"[{channel}] with policy [{READERS}]: [{error}]"
+            f"Failed evaluating policy on signed data during check policy on channel [{channel}] "
+            f"with policy [{path}]: [{error}]"
         ) from error

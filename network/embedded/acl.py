@@ -1,4 +1,6 @@
-"""Who may ask a peer for what: the resources of table B.3 and the policy that each of them needs.
+"""Who may propose what to a peer: the resources of table B.3 and the policy that each of them needs.
+
+Commit status, chaincode events and block delivery ask for the channel's readers (access.py).
 
 Source: core/aclmgmt/defaultaclprovider.go and core/policy/{policy,principal}.go of Fabric v3.1.5.
 """
@@ -6,14 +8,10 @@ Source: core/aclmgmt/defaultaclprovider.go and core/policy/{policy,principal}.go
 from collections.abc import Mapping
 from typing import Final
 
-from fabric_protos.msp import msp_principal_pb2
-
-from network.embedded.access import AccessError
+from network.embedded.access import READERS, WRITERS, AccessError, check_policy
 from network.embedded.msp import IdentityError, MspManager
-from network.embedded.policy import PolicyError, PolicyManager, SignedData
+from network.embedded.policy import PolicyManager, SignedData
 
-READERS: Final = "/Channel/Application/Readers"
-WRITERS: Final = "/Channel/Application/Writers"
 ADMINS: Final = "Admins"
 MEMBERS: Final = "Members"
 
@@ -47,12 +45,8 @@ _CHANNEL: Final[Mapping[str, str]] = {
     "cscc/GetChannelConfig": READERS,
     PROPOSE: WRITERS,
     CHAINCODE_TO_CHAINCODE: WRITERS,
-    "event/Block": READERS,
-    "event/FilteredBlock": READERS,
-    "gateway/CommitStatus": READERS,
-    "gateway/ChaincodeEvents": READERS,
 }
-_ROLES: Final = {ADMINS: msp_principal_pb2.MSPRole.ADMIN, MEMBERS: msp_principal_pb2.MSPRole.MEMBER}
+_ROLES: Final = {ADMINS: "admin", MEMBERS: "member"}
 
 
 class AccessControl:
@@ -79,15 +73,7 @@ class AccessControl:
         if not channel:
             self._check_local(policy, signed, msp_id)
             return
-        if channel != self._channel:
-            raise AccessError(f"Failed to get policy manager for channel [{channel}]")
-        try:
-            self._policies.policy(policy).evaluate([signed])
-        except PolicyError as error:
-            raise AccessError(
-                f"Failed evaluating policy on signed data during check policy on channel [{channel}] "
-                f"with policy [{policy}]: [{error}]"
-            ) from error
+        check_policy(self._policies, self._channel, channel, policy, signed)
 
     def _check_local(self, policy: str, signed: SignedData, msp_id: str) -> None:
         during = f"during channelless check policy with policy [{policy}]"
@@ -102,10 +88,7 @@ class AccessControl:
             raise AccessError(
                 f"Failed getting local MSP principal {during}: [MSP Principal role [{policy}] not recognized]"
             )
-        principal = msp_principal_pb2.MSPPrincipal(
-            principal=msp_principal_pb2.MSPRole(msp_identifier=msp_id, role=role).SerializeToString()
-        )
-        if not self._msps.satisfies(identity, principal):
+        if not identity.has_role(msp_id, role):
             # A valid identity is a member, so it can only be the administrator's role that is missing.
             raise AccessError(
                 f"Failed verifying that proposal's creator satisfies local MSP principal {during}: "

@@ -17,12 +17,11 @@ from tallystick.fabric.signer import Signer
 from network.channel.consensus import quorum
 from network.embedded.rpc import varint
 
+# The metadata slots that are ever filled; 1 (LAST_CONFIG) and 3 (ORDERER) stay empty.
 SIGNATURES: Final = 0
-LAST_CONFIG: Final = 1
 TRANSACTIONS_FILTER: Final = 2
-ORDERER: Final = 3
 COMMIT_HASH: Final = 4
-_SLOTS: Final = 5
+SLOTS: Final = 5
 _NONCE_BYTES: Final = 24
 
 
@@ -66,7 +65,7 @@ def build(
         identifier = common_pb2.IdentifierHeader(identifier=consenter.id, nonce=nonce(_NONCE_BYTES)).SerializeToString()
         signature = consenter.sign(Hash.SHA256.digest(value + identifier + header))
         signatures.signatures.add(identifier_header=identifier, signature=signature)
-    slots = [b""] * _SLOTS
+    slots = [b""] * SLOTS
     slots[SIGNATURES] = signatures.SerializeToString()
     block.metadata.metadata.extend(slots)
     return block

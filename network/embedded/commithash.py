@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 
 from network.embedded.mvcc import Update, Updates
+from network.embedded.rpc import field, varint
 from network.embedded.rwset import split
 
 
 def commit_hash(codes: bytes, updates: Updates, previous: bytes) -> bytes:
     """The hash after a block: `codes` has one byte per transaction, `previous` is empty for block 1."""
-    return sha256(_varint(len(codes)) + codes + updates_bytes(updates) + previous).digest()
+    return sha256(varint(len(codes)) + codes + updates_bytes(updates) + previous).digest()
 
 
 def updates_bytes(updates: Updates) -> bytes:
@@ -25,14 +26,14 @@ def updates_bytes(updates: Updates) -> bytes:
     for namespace in sorted(updates.public.keys() | updates.hashed.keys()):
         if not namespace:
             continue
-        prefix = _field(1, namespace.encode())
+        prefix = field(1, namespace.encode())
         for entry in _entries(updates.of(namespace)):
-            parts.append(_field(1, prefix + entry))
+            parts.append(field(1, prefix + entry))
             prefix = b""
         for collection, changes in sorted(updates.hashed.get(namespace, {}).items()):
-            prefix += _field(2, collection.encode())
+            prefix += field(2, collection.encode())
             for entry in _entries(changes):
-                parts.append(_field(1, prefix + entry))
+                parts.append(field(1, prefix + entry))
                 prefix = b""
     return b"".join(parts)
 
@@ -40,12 +41,12 @@ def updates_bytes(updates: Updates) -> bytes:
 def _entries(changes: Mapping[bytes, Update]) -> Iterator[bytes]:
     for key, (value, _, version) in sorted(changes.items()):
         block, transaction = split(version)
-        end = _field(5, value) if value else b""
+        end = field(5, value) if value else b""
         yield (
-            (_field(3, key) if key else b"")
+            (field(3, key) if key else b"")
             + (b"\x20\x01" if value is None else b"")
             + end
-            + _field(6, _ordered(block) + _ordered(transaction))
+            + field(6, _ordered(block) + _ordered(transaction))
         )
 
 
@@ -53,16 +54,3 @@ def _ordered(number: int) -> bytes:
     """One length byte (0 to 8), then the number big-endian without leading zeros."""
     size = (number.bit_length() + 7) // 8
     return bytes((size,)) + number.to_bytes(size, "big")
-
-
-def _field(number: int, data: bytes) -> bytes:
-    return bytes((number << 3 | 2,)) + _varint(len(data)) + data
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)

@@ -13,17 +13,17 @@ from tallystick.fabric.block import data_hash, header_hash
 
 from network.channel import config as channel_config
 from network.embedded import lifecycle, mvcc
+from network.embedded.block import COMMIT_HASH, TRANSACTIONS_FILTER
 from network.embedded.commithash import commit_hash
 from network.embedded.ledger import BlockWrites, HashWrite, KeyWrite, Ledger
 from network.embedded.mvcc import BlockView, Updates
-from network.embedded.opening import FILTER_SLOT, pad
+from network.embedded.opening import pad
 from network.embedded.private import PrivateUpdates
 from network.embedded.rwset import NamespaceSet, position
 from network.embedded.store import LedgerError
 from network.embedded.validator import Candidate, Definitions, Msps, Policies, Validator
 
 Code = transaction_pb2.TxValidationCode
-COMMIT_HASH_SLOT = 4
 
 
 class BlockError(LedgerError):
@@ -172,8 +172,8 @@ def application_groups(genesis: bytes) -> Mapping[str, str]:
 
 def _fill_metadata(block: common_pb2.Block, codes: bytes, digest: bytes) -> None:
     slots = pad(block.metadata.metadata)
-    slots[FILTER_SLOT] = codes
-    slots[COMMIT_HASH_SLOT] = common_pb2.Metadata(value=digest).SerializeToString()
+    slots[TRANSACTIONS_FILTER] = codes
+    slots[COMMIT_HASH] = common_pb2.Metadata(value=digest).SerializeToString()
     block.metadata.metadata[:] = slots
 
 

@@ -33,7 +33,7 @@ from network.embedded.handler import (
     parse_name,
 )
 from network.embedded.host import Host
-from network.embedded.ledger import Ledger, Snapshot
+from network.embedded.ledger import LedgerReader, Snapshot
 from network.embedded.lifecycle import SOURCES, WIRE_FORMAT, Definition
 from network.embedded.lifecyclescc import Lifecycle
 from network.embedded.msp import IdentityError, MspManager
@@ -115,7 +115,7 @@ class Endorser:
     def __init__(
         self,
         channel: str,
-        ledger: Ledger,
+        ledger: LedgerReader,
         host: Host,
         msps: MspManager,
         policies: PolicyManager,

@@ -45,18 +45,25 @@ Plan = Callable[[Interest, Any, str | None], Sequence[Mapping[str, int]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
-    """What the gateways of all organisations share. `addresses` are the orderers' own, for error details."""
+class Endorsers:
+    """What simulates and endorses, shared by the gateways of all organisations; every process that does it has one."""
 
     channel: str
-    chain: Chain
     peers: Peers
-    policies: PolicyManager
-    orderer: Orderer
-    orderers: Sequence[Peer]
     snapshot: Callable[[], AbstractContextManager[Any]]
     process: Process
     plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What the gateways of all organisations need beyond endorsers. `orderers` have their addresses for error
+    details."""
+
+    chain: Chain
+    policies: PolicyManager
+    orderer: Orderer
+    orderers: Sequence[Peer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +106,12 @@ class _Verdict:
     is_final: bool
 
 
-class Gateway:
-    """The gateway service of `local`: its organisation is asked first and its address stands in error details."""
+class EndorsingGateway:
+    """Evaluate and Endorse of `local`'s gateway: its organisation is asked first, its address stands in details."""
 
-    def __init__(self, local: Peer, network: Network) -> None:
+    def __init__(self, local: Peer, endorsers: Endorsers) -> None:
         self._local = local
-        self._network = network
+        self._endorsers = endorsers
 
     # -- evaluate ------------------------------------------------------------------------------------------------------
 
@@ -118,12 +125,12 @@ class Gateway:
             proposal = _read_named(signed.proposal_bytes)
         except Unreadable as error:
             raise RpcError(_INVALID_ARGUMENT, f"failed to unpack transaction proposal: {error}") from error
-        if proposal.channel != self._network.channel:
+        if proposal.channel != self._endorsers.channel:
             raise RpcError(_UNAVAILABLE, _no_config(proposal.channel))
         call.transaction_id = proposal.transaction_id
         details: list[Detail] = []
         code = _UNAVAILABLE
-        with self._network.snapshot() as snapshot:
+        with self._endorsers.snapshot() as snapshot:
             for peer in self._evaluators(proposal, list(request.target_organizations), snapshot):
                 if call.is_abandoned:
                     raise RpcError(grpc.StatusCode.CANCELLED, "context canceled")
@@ -141,7 +148,7 @@ class Gateway:
         protected = proposal.is_transient and not targets
         if protected:
             targets = [self._local.msp_id]
-        found = self._network.peers.by_organisation(proposal.chaincode, self._local, snapshot)
+        found = self._endorsers.peers.by_organisation(proposal.chaincode, self._local, snapshot)
         ordered = sorted(targets or found, key=lambda msp_id: msp_id != self._local.msp_id)
         peers = [peer for msp_id in dict.fromkeys(ordered) for peer in found.get(msp_id, ())]
         if not peers:
@@ -170,7 +177,7 @@ class Gateway:
             raise RpcError(_INVALID_ARGUMENT, str(error)) from error
         call.transaction_id = proposal.transaction_id
         raw = signed.SerializeToString()
-        with self._network.snapshot() as snapshot:
+        with self._endorsers.snapshot() as snapshot:
             if request.endorsing_organizations:
                 layouts = self._layout_of(proposal, list(request.endorsing_organizations), snapshot)
             else:
@@ -191,9 +198,9 @@ class Gateway:
 
     def _layout_of(self, proposal: _Proposal, organisations: Sequence[str], snapshot: Any) -> Layouts:
         """One layout: a peer of each organisation that the client named."""
-        found = self._network.peers.by_organisation(proposal.chaincode, self._local, snapshot)
+        found = self._endorsers.peers.by_organisation(proposal.chaincode, self._local, snapshot)
         missing = [msp_id for msp_id in organisations if msp_id not in found]
-        if proposal.channel != self._network.channel:
+        if proposal.channel != self._endorsers.channel:
             missing = list(organisations)
         if missing:
             raise RpcError(_UNAVAILABLE, f"failed to find any endorsing peers for org(s): {', '.join(missing)}")
@@ -202,8 +209,8 @@ class Gateway:
     def _layouts_from_first(self, proposal: _Proposal, raw: bytes, snapshot: Any, call: Call) -> Layouts:
         """Endorse on one peer first, then plan the others from what the simulation touched."""
         default = Interest(chaincodes=[ChaincodeCall(name=proposal.chaincode)])
-        found = self._network.peers.by_organisation(proposal.chaincode, self._local, snapshot)
-        if proposal.channel == self._network.channel and self._local.msp_id in found:
+        found = self._endorsers.peers.by_organisation(proposal.chaincode, self._local, snapshot)
+        if proposal.channel == self._endorsers.channel and self._local.msp_id in found:
             start = Layouts([{self._local.msp_id: 1}], found)
         elif proposal.is_transient:
             raise RpcError(
@@ -264,17 +271,17 @@ class Gateway:
         preferred: str | None,
     ) -> Layouts:
         try:
-            if proposal.channel != self._network.channel:
+            if proposal.channel != self._endorsers.channel:
                 raise PlanError(
                     f"No metadata was found for chaincode {proposal.chaincode} in channel {proposal.channel}"
                 )
-            layouts = self._network.plan(interest, snapshot, preferred)
+            layouts = self._endorsers.plan(interest, snapshot, preferred)
         except PlanError as error:
             raise RpcError(
                 _FAILED_PRECONDITION,
                 f"no combination of peers can be derived which satisfy the endorsement policy: {error}",
             ) from error
-        return Layouts(layouts, self._network.peers.by_organisation(proposal.chaincode, self._local, snapshot))
+        return Layouts(layouts, self._endorsers.peers.by_organisation(proposal.chaincode, self._local, snapshot))
 
     def _endorse_by(self, peer: Peer | None, layouts: Layouts, raw: bytes, snapshot: Any, call: Call) -> bool:
         """Get an endorsement from a peer or, when it fails, from the next of its organisation."""
@@ -300,7 +307,7 @@ class Gateway:
         """Let a peer process the proposal and classify its answer."""
         call.peer, call.asked_at = peer, time.monotonic()
         try:
-            response = self._network.process(peer, raw, snapshot)
+            response = self._endorsers.process(peer, raw, snapshot)
         except EndorserError as error:
             if peer != self._local:
                 return _Verdict(_UNAVAILABLE, f"{_REMOTE}{error}", is_final=False)
@@ -314,7 +321,13 @@ class Gateway:
             return _Verdict(_ABORTED, response.response.message, is_final=False)
         return _Verdict(_UNKNOWN, f"chaincode response {status}, {response.response.message}", is_final=True)
 
-    # -- submit and commit status --------------------------------------------------------------------------------------
+
+class Gateway(EndorsingGateway):
+    """The whole gateway service of a peer: with Submit and CommitStatus, which belong to the process that orders."""
+
+    def __init__(self, local: Peer, endorsers: Endorsers, network: Network) -> None:
+        super().__init__(local, endorsers)
+        self._network = network
 
     async def submit(self, request: gateway_pb2.SubmitRequest) -> gateway_pb2.SubmitResponse:
         """Hand a signed transaction to the ordering service; success means accepted and stored, not committed.
@@ -325,7 +338,7 @@ class Gateway:
             raise RpcError(_INVALID_ARGUMENT, "a prepared transaction is required")
         if not request.prepared_transaction.signature:
             raise RpcError(_INVALID_ARGUMENT, "prepared transaction must be signed")
-        if request.channel_id != self._network.channel:
+        if request.channel_id != self._endorsers.channel:
             raise RpcError(_FAILED_PRECONDITION, _no_config(request.channel_id))
         orderers = self._network.orderers
         if not orderers:
@@ -364,7 +377,7 @@ class Gateway:
             raise RpcError(_INVALID_ARGUMENT, "transaction ID should not be empty")
         reader = SignedData(message=signed.request, identity_bytes=request.identity, signature=signed.signature)
         try:
-            check_readers(self._network.policies, self._network.channel, request.channel_id, reader)
+            check_readers(self._network.policies, self._endorsers.channel, request.channel_id, reader)
         except AccessError as error:
             raise RpcError(grpc.StatusCode.PERMISSION_DENIED, str(error)) from error
         commit = await self._network.chain.commit_of(request.transaction_id)

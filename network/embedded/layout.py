@@ -10,7 +10,6 @@ from fabric_protos.peer import proposal_response_pb2
 
 from network.embedded.rpc import Detail
 
-SYSTEM_CHAINCODES: Final = frozenset({"_lifecycle", "cscc", "lscc", "qscc"})
 _MISMATCH: Final = "ProposalResponsePayloads do not match"
 
 
@@ -28,7 +27,9 @@ class Peer:
 
 
 class Peers:
-    """The channel's peers and which of them can run a chaincode. A stopped peer is as good as not there."""
+    """The channel's peers and which of them can run a chaincode, which for a system chaincode is every peer.
+
+    A stopped peer is as good as not there."""
 
     def __init__(self, peers: Sequence[Peer], can_run: Callable[[Peer, str, Any], bool]) -> None:
         self._peers = tuple(peers)
@@ -43,6 +44,15 @@ class Peers:
         """Offer a stopped peer again."""
         self._stopped -= {name}
 
+    @property
+    def stopped(self) -> frozenset[str]:
+        """The names of the peers that are taken out."""
+        return self._stopped
+
+    def stop_only(self, names: Iterable[str]) -> None:
+        """Take out exactly these."""
+        self._stopped = frozenset(names)
+
     def running(self) -> list[Peer]:
         """All peers that are not stopped, in the topology's order."""
         return [peer for peer in self._peers if peer.name not in self._stopped]
@@ -53,7 +63,7 @@ class Peers:
         All peers are at one ledger height here, so upstream's order by height leaves the topology's order."""
         found: dict[str, list[Peer]] = {}
         for peer in self.running():
-            if chaincode in SYSTEM_CHAINCODES or self._can_run(peer, chaincode, snapshot):
+            if self._can_run(peer, chaincode, snapshot):
                 found.setdefault(peer.msp_id, []).append(peer)
         for peers in found.values():
             peers.sort(key=lambda peer: peer != local)

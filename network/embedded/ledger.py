@@ -9,6 +9,7 @@ Source: embedded-network.md D.6, H.
 
 import sqlite3
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -138,7 +139,110 @@ class Snapshot(Reader):
         self.close()
 
 
-class Ledger:
+class LedgerReader(ABC):
+    """What endorsing needs of the ledger, in whichever process: all reads, and a place for private write sets.
+
+    `msp_ids` are the channel's organisations. Every public method may be called from any thread."""
+
+    def __init__(self, path: Path | None, msp_ids: Sequence[str]) -> None:
+        self._path = path
+        self.msp_ids = tuple(msp_ids)
+        self._guard = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
+
+    @property
+    def height(self) -> int:
+        """Number of committed blocks."""
+        with self._reader() as reader:
+            return reader.tip()[0]
+
+    def snapshot(self) -> Snapshot:
+        """The state of now, unchanged by later blocks until it is closed."""
+        connection = self._borrow()
+        try:
+            connection.execute("BEGIN")
+            # The first read fixes what the transaction sees.
+            height = connection.execute("SELECT height FROM tip").fetchone()[0]
+        except sqlite3.Error as error:
+            connection.close()
+            raise store.explain(error, "read the ledger") from error
+        return Snapshot(connection, height, self.msp_ids, lambda: self._end_snapshot(connection))
+
+    def block(self, number: int) -> bytes | None:
+        """A block with filled metadata, serialised; None when it is not committed."""
+        with self._reader() as reader:
+            return _assemble(reader, number)
+
+    def block_by_hash(self, hash_of_header: bytes) -> bytes | None:
+        """The block with this header hash."""
+        with self._reader() as reader:
+            number = reader.block_number(hash_of_header)
+            return None if number is None else _assemble(reader, number)
+
+    def block_by_transaction(self, transaction_id: str) -> bytes | None:
+        """The block that holds the first transaction with this id."""
+        with self._reader() as reader:
+            entry = reader.entry(transaction_id)
+            return None if entry is None else _assemble(reader, split(entry[0])[0])
+
+    def transaction(self, transaction_id: str) -> TransactionInfo | None:
+        """The first transaction with this id, valid or not; None when no block holds it."""
+        with self._reader() as reader:
+            entry = reader.entry(transaction_id)
+        if entry is None:
+            return None
+        block, index = split(entry[0])
+        return TransactionInfo(block, index, entry[1], self.envelope)
+
+    def envelope(self, version: int) -> bytes | None:
+        """The envelope at this place."""
+        with self._reader() as reader:
+            return reader.envelope(version)
+
+    @abstractmethod
+    def keep_transient(self, transaction_id: str, msp_id: str, private: bytes) -> "Future[None]":
+        """Keep the plain private writes (TxPvtReadWriteSet) of an endorsed transaction for one organisation."""
+
+    def close(self) -> None:
+        """Close every idle connection; open snapshots end when they close."""
+        with self._guard:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _reader(self) -> Iterator[Reader]:
+        connection = self._borrow()
+        try:
+            yield Reader(connection)
+        finally:
+            self._give_back(connection)
+
+    def _borrow(self) -> sqlite3.Connection:
+        with self._guard:
+            if self._closed:
+                raise LedgerClosed("the ledger is closed")
+            if self._idle:
+                return self._idle.pop()
+        return store.connect(self._path, read_only=True)
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._guard:
+            if not self._closed and len(self._idle) < IDLE_READERS:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _end_snapshot(self, connection: sqlite3.Connection) -> None:
+        connection.execute("ROLLBACK")
+        self._give_back(connection)
+
+
+class Ledger(LedgerReader):
     """One channel's ledger. Open it with `create` or `open`, end it with `close` (or use it as a context manager).
 
     Every public method may be called from any thread; those that write run on the writer's thread.
@@ -147,15 +251,11 @@ class Ledger:
     writer: Writer
 
     def __init__(self, path: Path | None, msp_ids: Sequence[str], connection: sqlite3.Connection, lock: int) -> None:
-        self._path = path
+        super().__init__(path, msp_ids)
         self._lock = lock
         self._connection = connection
-        self.msp_ids = tuple(msp_ids)
         self.current = Reader(connection)  # the committed state as the writer sees it
-        self._guard = threading.Lock()
-        self._idle: list[sqlite3.Connection] = []
         self._open_snapshots = 0
-        self._closed = False
         self._height, self._tip_hash, self.commit_hash = self.current.tip()
         self.network_id = bytes(opening.meta(connection, "network_id")).hex()
         self._pending = {bytes(data): number for number, data in connection.execute("SELECT number, data FROM pending")}
@@ -218,11 +318,7 @@ class Ledger:
         if self._closed:
             return
         self.writer.close()
-        with self._guard:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        super().close()
         self._connection.close()
         opening.unlock(self._lock)
 
@@ -248,50 +344,11 @@ class Ledger:
 
     def snapshot(self) -> Snapshot:
         """The state of now, unchanged by later blocks until it is closed."""
-        if self._path is None:
-            # One connection cannot hold an old state while it writes: append() refuses while a snapshot is open.
-            self._open_snapshots += 1
-            return Snapshot(self._connection, self._height, self.msp_ids, self._release_in_memory)
-        connection = self._borrow()
-        try:
-            connection.execute("BEGIN")
-            # The first read fixes what the transaction sees.
-            height = connection.execute("SELECT height FROM tip").fetchone()[0]
-        except sqlite3.Error as error:
-            connection.close()
-            raise store.explain(error, "read the ledger") from error
-        return Snapshot(connection, height, self.msp_ids, lambda: self._end_snapshot(connection))
-
-    def block(self, number: int) -> bytes | None:
-        """A block with filled metadata, serialised; None when it is not committed."""
-        with self._reader() as reader:
-            return _assemble(reader, number)
-
-    def block_by_hash(self, hash_of_header: bytes) -> bytes | None:
-        """The block with this header hash."""
-        with self._reader() as reader:
-            number = reader.block_number(hash_of_header)
-            return None if number is None else _assemble(reader, number)
-
-    def block_by_transaction(self, transaction_id: str) -> bytes | None:
-        """The block that holds the first transaction with this id."""
-        with self._reader() as reader:
-            entry = reader.entry(transaction_id)
-            return None if entry is None else _assemble(reader, split(entry[0])[0])
-
-    def transaction(self, transaction_id: str) -> TransactionInfo | None:
-        """The first transaction with this id, valid or not; None when no block holds it."""
-        with self._reader() as reader:
-            entry = reader.entry(transaction_id)
-        if entry is None:
-            return None
-        block, index = split(entry[0])
-        return TransactionInfo(block, index, entry[1], self.envelope)
-
-    def envelope(self, version: int) -> bytes | None:
-        """The envelope at this place."""
-        with self._reader() as reader:
-            return reader.envelope(version)
+        if self._path is not None:
+            return super().snapshot()
+        # One connection cannot hold an old state while it writes: append() refuses while a snapshot is open.
+        self._open_snapshots += 1
+        return Snapshot(self._connection, self._height, self.msp_ids, self._release_in_memory)
 
     def private_write_sets(self, block: int, msp_id: str) -> dict[int, bytes]:
         """Plain private writes of a block that this organisation holds: transaction number -> TxPvtReadWriteSet."""
@@ -432,30 +489,8 @@ class Ledger:
         if self._path is None:
             yield self.current
             return
-        connection = self._borrow()
-        try:
-            yield Reader(connection)
-        finally:
-            self._give_back(connection)
-
-    def _borrow(self) -> sqlite3.Connection:
-        with self._guard:
-            if self._closed:
-                raise LedgerClosed("the ledger is closed")
-            if self._idle:
-                return self._idle.pop()
-        return store.connect(self._path, read_only=True)
-
-    def _give_back(self, connection: sqlite3.Connection) -> None:
-        with self._guard:
-            if not self._closed and len(self._idle) < IDLE_READERS:
-                self._idle.append(connection)
-                return
-        connection.close()
-
-    def _end_snapshot(self, connection: sqlite3.Connection) -> None:
-        connection.execute("ROLLBACK")
-        self._give_back(connection)
+        with super()._reader() as reader:
+            yield reader
 
     def _release_in_memory(self) -> None:
         self._open_snapshots -= 1

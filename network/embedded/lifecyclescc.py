@@ -218,6 +218,8 @@ class _Call:
     ) -> None:
         try:
             self.lifecycle.validate(args.name, args.version, args.collections)
+            _only_builtin("endorsement", args.endorsement_plugin, "escc")
+            _only_builtin("validation", args.validation_plugin, "vscc")
             committed = definition(self.state.get_state, args.name)
             if committed is None:
                 # Fabric falls back to the legacy definition here; the read is part of the transaction.
@@ -423,6 +425,12 @@ class _Call:
 
     def refuse_package(self, _args: Message) -> Message:
         raise LifecycleError(NO_PACKAGES)
+
+
+def _only_builtin(what: str, plugin: str, builtin: str) -> None:
+    # Fabric takes any name and fails every later transaction on a peer without such a plugin; here none ever has one.
+    if plugin not in ("", builtin):
+        raise LifecycleError(f"embedded network: the {what} plugin '{plugin}' is not supported")
 
 
 def _keeps_collections(proposed: collection_pb2.CollectionConfigPackage, committed: Definition) -> None:

@@ -23,12 +23,11 @@ from fabric_protos.peer import (
     chaincode_pb2,
     chaincode_shim_pb2,
     collection_pb2,
-    policy_pb2,
     proposal_pb2,
     proposal_response_pb2,
     transaction_pb2,
 )
-from fabric_protos.peer.lifecycle import chaincode_definition_pb2, db_pb2
+from fabric_protos.peer.lifecycle import lifecycle_pb2
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from tallystick.fabric.block import data_hash
@@ -45,6 +44,7 @@ from network.embedded.ledger import Ledger
 from network.embedded.msp import Identity, IdentityError, MspManager
 from network.embedded.policy import PolicyManager
 from network.embedded.rwset import RwSetBuilder
+from network.embedded.serializer import from_request
 from network.embedded.simulator import SimulationError, Simulator
 from network.embedded.store import LedgerError
 from network.identity import identities
@@ -488,30 +488,19 @@ class _Call:
         return common_pb2.Envelope(payload=whole.SerializeToString()).SerializeToString()
 
 
-DEFAULT_POLICY = policy_pb2.ApplicationPolicy(
-    channel_config_policy_reference=lifecycle.ENDORSEMENT_REFERENCE
-).SerializeToString()
+DEFAULT_POLICY = lifecycle.reference(lifecycle.ENDORSEMENT_REFERENCE)
 
 
 def write_definition(builder: RwSetBuilder, name: str, version: str, policy: bytes, package: bytes) -> None:
     """Write a chaincode definition of sequence 1: `policy` is an ApplicationPolicy, `package` its collections."""
-    fields = {
-        "Sequence": db_pb2.StateData(Int64=1),
-        "EndorsementInfo": db_pb2.StateData(
-            Bytes=chaincode_definition_pb2.ChaincodeEndorsementInfo(
-                version=version, endorsement_plugin="escc"
-            ).SerializeToString()
-        ),
-        "ValidationInfo": db_pb2.StateData(
-            Bytes=chaincode_definition_pb2.ChaincodeValidationInfo(
-                validation_plugin="vscc", validation_parameter=policy
-            ).SerializeToString()
-        ),
-        "Collections": db_pb2.StateData(
-            Bytes=collection_pb2.CollectionConfigPackage.FromString(package).SerializeToString()
-        ),
-    }
-    metadata = db_pb2.StateMetadata(datatype="ChaincodeDefinition", fields=list(fields))
-    builder.write(lifecycle.NAMESPACE, lifecycle.metadata_key(name), metadata.SerializeToString())
-    for field_name, data in fields.items():
-        builder.write(lifecycle.NAMESPACE, lifecycle.field_key(name, field_name), data.SerializeToString())
+    request = lifecycle_pb2.CommitChaincodeDefinitionArgs(
+        sequence=1,
+        name=name,
+        version=version,
+        validation_parameter=policy,
+        collections=collection_pb2.CollectionConfigPackage.FromString(package),
+    )
+    definition = from_request(request).definition()
+    builder.write(lifecycle.NAMESPACE, lifecycle.metadata_key(name), definition.metadata())
+    for field_name, data in definition.fields.items():
+        builder.write(lifecycle.NAMESPACE, lifecycle.field_key(name, field_name), data)

@@ -6,13 +6,10 @@ the parts meet; none of them knows another beyond what it is given here."""
 import asyncio
 import json
 import logging
-import random
 import threading
-from collections import Counter
-from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Self
@@ -20,7 +17,6 @@ from typing import Any, Final, Self
 from fabric_protos.common import common_pb2
 from fabric_protos.peer import proposal_response_pb2
 from tallystick.fabric.errors import IdentityError as UnusableIdentity
-from tallystick.fabric.signer import Signer
 
 from network.channel import config, policy
 from network.channel.config import ConfigError
@@ -38,36 +34,32 @@ from network.embedded.deliver import (
     ordered_blocks,
 )
 from network.embedded.deploy import Admin, DeployError, Wanted, deploy
-from network.embedded.endorser import Endorser
+from network.embedded.endorsing import Endorsing, Place
 from network.embedded.events import ChaincodeEvents
 from network.embedded.gateway import Gateway, Network
-from network.embedded.host import EXECUTE_SECONDS, Host, package_id
-from network.embedded.layout import Peer, Peers
+from network.embedded.host import EXECUTE_SECONDS, package_id
+from network.embedded.layout import Peer
 from network.embedded.ledger import Ledger
-from network.embedded.msp import IdentityError, MspError, MspManager
+from network.embedded.msp import IdentityError, MspError
 from network.embedded.orderer import Intake, Orderer
 from network.embedded.ownership import ForeignLedger, check_home
-from network.embedded.plan import PlanError, Planner
-from network.embedded.policy import PolicyManager
 from network.embedded.program import ProgramError
 from network.embedded.server import OrderingServices, PeerServices, Server, Tls
+from network.embedded.simulation_process import SimulationProcess
 from network.embedded.simulations import Simulations
 from network.embedded.store import LedgerError
-from network.home import CONNECTION, LEDGER, TOPOLOGY, HomeLock
+from network.home import CONNECTION, LEDGER, TOPOLOGY, HomeLock, cannot_use
 from network.identity import identities
 from network.identity.authority import AuthorityError
 from network.identity.enrolment import authority_folder
 from network.identity.key import KeyFileError
-from network.topology import Node, Organisation, Topology, TopologyError, load
+from network.topology import Organisation, Topology, TopologyError, load
 
 _LOG = logging.getLogger(__name__)
 
 # Simulations are Python code and share one interpreter lock; more threads only wait for chaincode services.
 _SIMULATIONS: Final = 4
 _SIMULATIONS_WITH_SERVICES: Final = 32
-_PLANS_KEPT: Final = 1024
-# Names come from clients; a stranger's made-up ones must not fill the memory.
-_RUNS_KEPT: Final = 4096
 _READERS: Final = 4
 _GRACE_SECONDS: Final = 0.2
 _START_SECONDS: Final = 30.0
@@ -75,32 +67,6 @@ _START_SECONDS: Final = 30.0
 
 class NetworkError(Exception):
     """The network cannot be made, opened or served; the text says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """One peer: where it stands in the topology, and its identity. It is what the endorser signs as."""
-
-    organisation: Organisation
-    node: Node
-    peer: Peer
-    identity: identities.NodeIdentity
-
-    @property
-    def name(self) -> str:
-        return self.node.name
-
-    @property
-    def msp_id(self) -> str:
-        return self.organisation.msp_id
-
-    @property
-    def serialized(self) -> bytes:
-        return self.identity.serialized
-
-    @property
-    def signer(self) -> Signer:
-        return self.identity.signer
 
 
 class EmbeddedNetwork:
@@ -122,40 +88,24 @@ class EmbeddedNetwork:
             raise NetworkError(f"the ledger in {home} has no block 0")
         configuration = config.parse(genesis)
         check_home(home, topology, configuration)
-        self.msps = MspManager.from_config(configuration)
-        self.policies = PolicyManager(configuration, self.msps)
-        self._places = {place.name: place for place in _places(home, topology)}
-        self.host = Host(topology.chaincodes, topology.organisations, threads=0)
-        self.endorser = Endorser(
-            topology.channel,
-            ledger,
-            self.host,
-            self.msps,
-            self.policies,
-            [organisation.msp_id for organisation in topology.organisations],
-            time_window_seconds=topology.time_window_seconds,
-        )
+        self.endorsing = Endorsing(home, topology, ledger, configuration)
+        self.msps, self.policies = self.endorsing.msps, self.endorsing.policies
+        self._places = self.endorsing.places
         served = {place.node.address for place in self._places.values()}
         self._orderers_apart = {
             node.name: (organisation, node) for organisation, node in topology.orderers() if node.address not in served
         }
         self.committer = Committer(ledger, self.policies, self.msps, lifecycle.definition)
-        self.peers = Peers([place.peer for place in self._places.values()], self._can_run)
-        self._planner = Planner(
-            topology.channel, self.policies, self.msps, _serialized_by_organisation(self._places.values())
-        )
         self._consenters = [
             block.Consenter(id=number, sign=identities.load_node(home, organisation, node).signer)
             for number, (organisation, node) in enumerate(topology.orderers(), start=1)
         ]
         self.servers: dict[str, Server] = {}
-        # The last block that changed definitions, as far as this process has seen; what is kept holds from there on.
-        self._defined_at = ledger.height - 1
-        self._runs: dict[tuple[int, str, str], bool] = {}
-        self._layouts: dict[tuple[int, bytes, tuple[tuple[str, int], ...]], list[Mapping[str, int]]] = {}
         has_services = any(chaincode.services for chaincode in topology.chaincodes)
         at_once = _SIMULATIONS_WITH_SERVICES if has_services else _SIMULATIONS
         self._simulations = Simulations(at_once, EXECUTE_SECONDS)
+        # Calls of chaincode services wait for these; the streams to them are held by this process.
+        self.apart = None if has_services else SimulationProcess(home, self.endorsing, ledger.keep_transient)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -189,14 +139,16 @@ class EmbeddedNetwork:
                 network._deploy()
                 taken.pop_all()
                 return network
-        except (ConfigError, DeployError, ForeignLedger, LedgerError, MspError, ProgramError, TopologyError) as error:
+        except ProgramError as error:
+            raise NetworkError(f"{error}. The chaincodes of this network stand in {home / TOPOLOGY}.") from error
+        except (ConfigError, DeployError, ForeignLedger, LedgerError, MspError, TopologyError) as error:
             raise NetworkError(str(error)) from error
         except (AuthorityError, IdentityError, KeyFileError, UnusableIdentity) as error:
             raise NetworkError(
                 f"A key or certificate in {home} cannot be used: {error}. Restore it from a backup."
             ) from error
         except OSError as error:
-            raise NetworkError(_cannot_use(home, error)) from error
+            raise NetworkError(cannot_use(home, error)) from error
 
     @classmethod
     @contextmanager
@@ -235,7 +187,7 @@ class EmbeddedNetwork:
 
     def start(self) -> None:
         """Serve every peer, and return when all ports answer. Raises `NetworkError`."""
-        self.host.start()
+        self.endorsing.host.start()
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="network", daemon=True)
         self._thread.start()
@@ -249,7 +201,7 @@ class EmbeddedNetwork:
             _write_connection(self.home, self.connection)
         except OSError as error:
             self.stop()
-            raise NetworkError(_cannot_use(self.home, error)) from error
+            raise NetworkError(cannot_use(self.home, error)) from error
 
     def stop(self) -> None:
         """End open calls, stop cutting blocks and close the ledger; accepted transactions are ordered next time."""
@@ -259,20 +211,20 @@ class EmbeddedNetwork:
             self._thread.join()
         self._simulations.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
-        self.host.close()
+        self.endorsing.host.close()
         self.committer.close()
         self.ledger.close()
         self._lock.release()
 
     def stop_peer(self, name: str) -> None:
         """Close one peer's port and ask it for nothing more, as if its machine were off; for trying out failures."""
-        self.peers.stop(name)
+        self.endorsing.peers.stop(name)
         self._on_loop(self.servers.pop(name).stop(0))
 
     def start_peer(self, name: str) -> None:
         """Serve a stopped peer again."""
         self._on_loop(self._open(name))
-        self.peers.start(name)
+        self.endorsing.peers.start(name)
 
     def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
         if self._loop is None:
@@ -305,6 +257,8 @@ class EmbeddedNetwork:
             await self._ended.wait()
         finally:
             await asyncio.gather(*(server.stop(_GRACE_SECONDS) for server in self.servers.values()))
+            if self.apart is not None:
+                await self.apart.stop()
             await orderer.stop()
 
     async def _open(self, name: str) -> None:
@@ -328,33 +282,29 @@ class EmbeddedNetwork:
 
     def _share(self, chain: Chain, orderer: Orderer) -> Network:
         return Network(
-            channel=self.topology.channel,
             chain=chain,
-            peers=self.peers,
             policies=self.policies,
             orderer=orderer,
             orderers=[
                 Peer(organisation.msp_id, node.name, node.advertised) for organisation, node in self.topology.orderers()
             ],
-            snapshot=self.ledger.snapshot,
-            process=self.process,
-            plan=self._plan,
         )
 
-    def _peer_server(self, place: _Place) -> Server:
+    def _peer_server(self, place: Place) -> Server:
         shared = self._shared
         chain = shared.chain
         private = PrivateReads(self.ledger, self.policies, place.msp_id)
         services = PeerServices(
-            gateway=Gateway(place.peer, shared),
-            events=ChaincodeEvents(shared.channel, chain, self.ledger, self.policies),
+            name=place.name,
+            gateway=Gateway(place.peer, self.endorsing.endorsers, shared),
+            events=ChaincodeEvents(self.topology.channel, chain, self.ledger, self.policies),
             deliver=self._delivery(full_blocks(chain)),
             deliver_filtered=self._delivery(filtered_blocks(chain)),
             deliver_with_private_data=self._delivery(blocks_with_private_data(chain, private)),
             endorse=lambda signed: self.process(place.peer, signed, None).SerializeToString(),
         )
         tls = self._tls(place.organisation, place.identity)
-        return Server(place.node.address, tls, self._ordering(), services, self._simulations)
+        return Server(place.node.address, tls, self._ordering(), services, self._simulations, self.apart)
 
     def _orderer_server(self, name: str) -> Server:
         organisation, node = self._orderers_apart[name]
@@ -379,52 +329,13 @@ class EmbeddedNetwork:
 
     def process(self, peer: Peer, signed: bytes, snapshot: Any = None) -> proposal_response_pb2.ProposalResponse:
         """Answer a signed proposal as one peer, on a snapshot or the latest state. Raises EndorserError."""
-        return self.endorser.process(self._places[peer.name], signed, snapshot)
-
-    def _plan(
-        self, interest: proposal_response_pb2.ChaincodeInterest, snapshot: Any, preferred: str | None
-    ) -> Sequence[Mapping[str, int]]:
-        """The layouts for an interest that the running peers can fill."""
-        count = Counter(peer.msp_id for peer in self.peers.running())
-        since = self._defined_at
-        key = (since, interest.SerializeToString(deterministic=True), tuple(sorted(count.items())))
-        layouts = self._layouts.get(key)
-        if layouts is None:
-            layouts = self._planner.layouts(
-                interest,
-                lambda name: lifecycle.definition(snapshot.get_state, name),
-                preferred,
-                lambda msp_id, name: self.endorser.runs(msp_id, name, snapshot),
-            )
-            layouts = [layout for layout in layouts if all(size <= count[msp_id] for msp_id, size in layout.items())]
-            if not layouts:
-                raise PlanError("no peer combination can satisfy the endorsement policy")
-            if snapshot.height > since:
-                self._layouts[key] = layouts
-                if len(self._layouts) > _PLANS_KEPT:
-                    self._layouts.clear()
-        # Equally good layouts take turns, so that no organisation is left out for good.
-        shuffled = random.sample(layouts, len(layouts))
-        return sorted(shuffled, key=lambda layout: preferred not in layout)
-
-    def _can_run(self, peer: Peer, chaincode: str, snapshot: Any) -> bool:
-        """Whether a peer can run a chaincode; asked four times a call, read from the ledger once a definition."""
-        since = self._defined_at
-        key = (since, peer.msp_id, chaincode)
-        found = self._runs.get(key)
-        if found is None:
-            found = self.endorser.runs(peer.msp_id, chaincode, snapshot)
-            if snapshot.height > since and len(self._runs) < _RUNS_KEPT:
-                self._runs[key] = found
-        return found
+        return self.endorsing.process(peer, signed, snapshot)
 
     def _write_block(self, made: common_pb2.Block) -> Committed:
         """Commit a block on the ledger's thread. One that writes definitions or approvals ends what is kept of them."""
         committed = self.committer.commit(made)
         if lifecycle.NAMESPACE in committed.namespaces:
-            self._defined_at = committed.number
-            self._runs.clear()
-            self._layouts.clear()
+            self.endorsing.redefined(committed.number)
         return committed
 
     def _deploy(self) -> None:
@@ -458,24 +369,6 @@ class EmbeddedNetwork:
         return [code for _, code in committed.transactions]
 
 
-def _places(home: Path, topology: Topology) -> Iterator[_Place]:
-    for organisation in topology.organisations:
-        for node in organisation.peers:
-            yield _Place(
-                organisation=organisation,
-                node=node,
-                peer=Peer(msp_id=organisation.msp_id, name=node.name, address=node.advertised),
-                identity=identities.load_node(home, organisation, node),
-            )
-
-
-def _serialized_by_organisation(places: Iterable[_Place]) -> dict[str, list[bytes]]:
-    found: dict[str, list[bytes]] = {}
-    for place in places:
-        found.setdefault(place.peer.msp_id, []).append(place.identity.serialized)
-    return found
-
-
 def _kept_topology(home: Path, topology: Topology | None) -> Topology:
     """The home's own resolved topology; that of a first start is kept from then on."""
     stored = home / TOPOLOGY
@@ -504,11 +397,6 @@ def _check_is_new(home: Path) -> None:
             f"{home / LEDGER} is missing, although the network in {home} has run. Restore it from a backup, or begin "
             f"with an empty ledger: `tallystick network reset --home {home}`."
         )
-
-
-def _cannot_use(home: Path, error: OSError) -> str:
-    where = f" ({error.filename})" if error.filename else ""
-    return f"The home {home} cannot be used: {error.strerror}{where}."
 
 
 def _open_ledger(home: Path, topology: Topology) -> Ledger:

@@ -12,12 +12,11 @@ from google.protobuf.message import DecodeError
 from tallystick.fabric.block import data_hash, header_hash
 
 from network.embedded import store
+from network.embedded.block import SLOTS, TRANSACTIONS_FILTER
 from network.embedded.rwset import split
 from network.embedded.store import LedgerDamaged, LedgerError, LedgerExists, LedgerInUse, Reader
 
 LINKS_CHECKED = 100  # header links recomputed at every start
-METADATA_SLOTS = 5
-FILTER_SLOT = 2
 
 
 def make_file(path: Path, genesis: bytes, msp_ids: Sequence[str]) -> None:
@@ -58,7 +57,7 @@ def write_genesis(connection: sqlite3.Connection, genesis: bytes, msp_ids: Seque
         raise LedgerError("the genesis block is not a block 0 whose header names its data")
     tip_hash = header_hash(0, b"", header.data_hash)
     metadata = common_pb2.BlockMetadata(metadata=pad(block.metadata.metadata))
-    metadata.metadata[FILTER_SLOT] = bytes((transaction_pb2.TxValidationCode.VALID,)) * len(block.data.data)
+    metadata.metadata[TRANSACTIONS_FILTER] = bytes((transaction_pb2.TxValidationCode.VALID,)) * len(block.data.data)
     connection.execute(f"PRAGMA application_id={store.APPLICATION_ID}")
     connection.execute("BEGIN")
     for statement in store.SCHEMA.split(";"):
@@ -82,7 +81,7 @@ def write_genesis(connection: sqlite3.Connection, genesis: bytes, msp_ids: Seque
 
 def pad(metadata: Sequence[bytes]) -> list[bytes]:
     """The metadata slots of a block, all five."""
-    return [*metadata, *[b""] * (METADATA_SLOTS - len(metadata))]
+    return [*metadata, *[b""] * (SLOTS - len(metadata))]
 
 
 def _transaction_id(envelope: bytes) -> str:

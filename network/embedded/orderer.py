@@ -32,6 +32,9 @@ FORBIDDEN: Final = common_pb2.Status.FORBIDDEN
 SERVICE_UNAVAILABLE: Final = common_pb2.Status.SERVICE_UNAVAILABLE
 
 ALREADY_EXISTS: Final = "failed to submit request: request already exists"
+ALREADY_PROCESSED: Final = "failed to submit request: request already processed"
+# So many ordered requests does SmartBFT's pool remember (defaultSizeOfDelElements in its requestpool.go).
+PROCESSED_KEPT: Final = 1000
 _WRITERS: Final = "/Channel/Writers"
 # A full disk is looked at again this often; the waiting block is kept and nothing new is accepted meanwhile.
 _RETRY_SECONDS: Final = 1.0
@@ -41,11 +44,13 @@ _RETRY_SECONDS: Final = 1.0
 class Answer:
     """What a broadcast comes to: Fabric's status and, unless it is SUCCESS, why.
 
-    `transaction_id` is that of an envelope which passed the checks."""
+    `transaction_id` is the one that an envelope which passed the checks claims; `request_id` is made from its nonce and
+    creator, so nobody can claim another's."""
 
     status: int
     info: str = ""
     transaction_id: str = ""
+    request_id: bytes = b""
 
 
 ACCEPTED: Final = Answer(SUCCESS)
@@ -100,7 +105,12 @@ class Intake:
         size = len(envelope.payload) + len(envelope.signature)
         if size > self._absolute_max_bytes:
             return _bad(f"message payload is {size} bytes and exceeds maximum allowed {self._absolute_max_bytes} bytes")
-        return self._authorise(envelope, payload) or Answer(SUCCESS, transaction_id=header.tx_id)
+        try:
+            signer = read(common_pb2.SignatureHeader, payload.header.signature_header)
+        except Unreadable as error:
+            return _bad(f"could not convert message to signedData: GetSignatureHeaderFromBytes failed, err {error}")
+        refusal = self._authorise(envelope, signer.creator)
+        return refusal or Answer(SUCCESS, transaction_id=header.tx_id, request_id=_request_id(signer))
 
     def _route(self, header: common_pb2.ChannelHeader) -> Answer | None:
         """Channel and kind of message; None when it is a transaction of our channel."""
@@ -117,12 +127,8 @@ class Intake:
             return _bad(f"embedded network: header type {header.type} is not supported")
         return None
 
-    def _authorise(self, envelope: common_pb2.Envelope, payload: common_pb2.Payload) -> Answer | None:
+    def _authorise(self, envelope: common_pb2.Envelope, creator: bytes) -> Answer | None:
         """Expiry, then signature and Writers; None when all hold."""
-        try:
-            creator = read(common_pb2.SignatureHeader, payload.header.signature_header).creator
-        except Unreadable as error:
-            return _bad(f"could not convert message to signedData: GetSignatureHeaderFromBytes failed, err {error}")
         # An identity that cannot be read makes no statement about expiry; the policy judges it.
         with contextlib.suppress(IdentityError):
             if self._msps.identity(creator).expires_at < self._clock():
@@ -141,7 +147,7 @@ class _Waiting:
     """An accepted envelope that is in no block yet; `saved` is done when it would survive a crash."""
 
     envelope: bytes
-    digest: bytes
+    request_id: bytes
     saved: "asyncio.Future[None]"
     transaction_id: str = ""
     since: float = 0.0
@@ -172,6 +178,7 @@ class Orderer:
         self._queue: deque[_Waiting] = deque()
         self._queue_bytes = 0
         self._known: dict[bytes, asyncio.Future[None]] = {}
+        self._processed: dict[bytes, None] = {}
         self._arrived = asyncio.Event()
         self._full = asyncio.Event()
         self._saver: asyncio.Task[None] | None = None
@@ -182,9 +189,9 @@ class Orderer:
         for envelope in self._storage.pending():
             saved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             saved.set_result(None)
-            digest = hashlib.sha256(envelope).digest()
-            self._known[digest] = saved
-            self._enqueue(_Waiting(envelope, digest, saved))
+            request_id = _stored_request_id(envelope)
+            self._known[request_id] = saved
+            self._enqueue(_Waiting(envelope, request_id, saved))
         self._cutter = asyncio.create_task(self._cut(), name="orderer")
 
     async def stop(self) -> None:
@@ -204,20 +211,22 @@ class Orderer:
         answer = self.check(envelope)
         if answer.status != SUCCESS:
             return answer
-        return await self.accept(envelope.SerializeToString(), answer.transaction_id)
+        return await self.accept(envelope.SerializeToString(), answer.transaction_id, answer.request_id)
 
-    async def accept(self, envelope: bytes, transaction_id: str = "") -> Answer:
-        """Accept a checked envelope. The same bytes again while they are pending are SERVICE_UNAVAILABLE, as
-        upstream."""
+    async def accept(self, envelope: bytes, transaction_id: str = "", request_id: bytes = b"") -> Answer:
+        """Accept a checked envelope. The same request again is SERVICE_UNAVAILABLE as upstream, while it is pending
+        and for as long as it is remembered; without a `request_id` the envelope's bytes are the request."""
         if self.failure is not None:
             return Answer(SERVICE_UNAVAILABLE, self.failure)
-        digest = hashlib.sha256(envelope).digest()
-        known = self._known.get(digest)
+        request_id = request_id or hashlib.sha256(envelope).digest()
+        if request_id in self._processed:
+            return Answer(SERVICE_UNAVAILABLE, ALREADY_PROCESSED)
+        known = self._known.get(request_id)
         if known is not None:
             # The gateway counts this answer as success, so it waits until the first one is safe.
             return Answer(SERVICE_UNAVAILABLE, ALREADY_EXISTS) if await _saved(known) else self._refused()
-        waiting = _Waiting(envelope, digest, asyncio.get_running_loop().create_future(), transaction_id)
-        self._known[digest] = waiting.saved
+        waiting = _Waiting(envelope, request_id, asyncio.get_running_loop().create_future(), transaction_id)
+        self._known[request_id] = waiting.saved
         self._unsaved.append(waiting)
         if self._saver is None or self._saver.done():
             self._saver = asyncio.create_task(self._save(), name="orderer-intake")
@@ -236,7 +245,7 @@ class Orderer:
                 _LOG.error("accepted transactions could not be stored: %s", error)
                 self.failure = f"embedded network: the ledger cannot be written: {error}"
                 for waiting in group:
-                    self._known.pop(waiting.digest, None)
+                    self._known.pop(waiting.request_id, None)
                     _settle(waiting.saved, error)
                 self._arrived.set()
                 continue
@@ -310,8 +319,11 @@ class Orderer:
                 await asyncio.sleep(_RETRY_SECONDS)
         self.failure = None
         for waiting in group:
-            self._known.pop(waiting.digest, None)
+            self._known.pop(waiting.request_id, None)
+            self._processed[waiting.request_id] = None
             self._chain.arrived(waiting.transaction_id)
+        while len(self._processed) > PROCESSED_KEPT:
+            del self._processed[next(iter(self._processed))]
         self._chain.publish(committed)
 
     async def _recover(self) -> None:
@@ -349,6 +361,20 @@ def _headers(envelope: common_pb2.Envelope) -> tuple[common_pb2.Payload, common_
         return payload, read(common_pb2.ChannelHeader, payload.header.channel_header, "ChannelHeader")
     except Unreadable as error:
         raise Unreadable(f"error unmarshalling channel header: {error}") from error
+
+
+def _request_id(signer: common_pb2.SignatureHeader) -> bytes:
+    """By what SmartBFT knows a request: what its transaction id must be, however often it was signed."""
+    return hashlib.sha256(signer.nonce + signer.creator).digest()
+
+
+def _stored_request_id(envelope: bytes) -> bytes:
+    """The request id of an envelope that was accepted before the last stop."""
+    try:
+        payload, _ = _headers(read(common_pb2.Envelope, envelope))
+        return _request_id(read(common_pb2.SignatureHeader, payload.header.signature_header))
+    except Unreadable:
+        return hashlib.sha256(envelope).digest()
 
 
 def _bad(info: str) -> Answer:

@@ -4,6 +4,7 @@ Messages reach the handlers as bytes and are parsed where the work is done. Sour
 grpc_limiters}.go and internal/pkg/comm of Fabric v3.1.5; embedded-network.md A."""
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -25,6 +26,8 @@ from network.embedded.events import ChaincodeEvents
 from network.embedded.gateway import Call, Gateway
 from network.embedded.orderer import SUCCESS, Orderer
 from network.embedded.rpc import RpcError, Unreadable, field, read
+from network.embedded.simulation_child import ENDORSE, EVALUATE
+from network.embedded.simulation_process import NotAnswered, SimulationProcess
 from network.embedded.simulations import Overrun, Simulations
 from network.embedded.store import LedgerError
 
@@ -77,8 +80,10 @@ class OrderingServices:
 
 @dataclass(frozen=True, slots=True)
 class PeerServices:
-    """What one peer offers. `endorse` is protos.Endorser: the bytes of a signed proposal to those of the answer."""
+    """What one peer offers, and its node's name. `endorse` is protos.Endorser: the bytes of a signed proposal to those
+    of the answer."""
 
+    name: str
     gateway: Gateway
     events: ChaincodeEvents
     deliver: Delivery
@@ -113,10 +118,17 @@ class Server:
     Runs on the network's event loop. Raises `PortError` when the address cannot be had."""
 
     def __init__(
-        self, address: str, tls: Tls, ordering: OrderingServices, peer: PeerServices | None, simulations: Simulations
+        self,
+        address: str,
+        tls: Tls,
+        ordering: OrderingServices,
+        peer: PeerServices | None,
+        simulations: Simulations,
+        process: SimulationProcess | None = None,
     ) -> None:
         self._ordering = ordering
         self._simulations = simulations
+        self._process = process
         self._needs_client_certificate = tls.client_authorities is not None
         self.limits = {service: Limit(service, maximum) for service, maximum in LIMITS.items()}
         self._server = grpc.aio.server(options=OPTIONS)
@@ -137,8 +149,8 @@ class Server:
             self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise PortError(
-                f"{address} is in use by another program. Stop that program, or make the network on other ports: "
-                "--port-base at its first start."
+                f"{address} is in use by another program. Stop that program: a network keeps the ports it was made "
+                "with. Another one, in another --home, can have others (--port-base)."
             ) from error
 
     async def start(self) -> None:
@@ -188,7 +200,7 @@ class Server:
             message = read(gateway_pb2.EvaluateRequest, request)
             return self._peer.gateway.evaluate(message, call).SerializeToString()
 
-        return await self._simulate(job, call, "evaluate", context, lambda: "evaluate timeout expired")
+        return await self._simulate(EVALUATE, request, job, call, context, lambda: "evaluate timeout expired")
 
     async def _endorse(self, request: bytes, context: Context) -> bytes:
         call = Call()
@@ -201,7 +213,7 @@ class Server:
             stage = "first endorsement" if call.is_first else "endorsements"
             return f"endorsement timeout expired while collecting {stage}"
 
-        return await self._simulate(job, call, "endorse", context, expired)
+        return await self._simulate(ENDORSE, request, job, call, context, expired)
 
     async def _submit(self, request: bytes, context: Context) -> bytes:
         message = read(gateway_pb2.SubmitRequest, request)
@@ -227,16 +239,27 @@ class Server:
             yield response.SerializeToString()
 
     async def _simulate(
-        self, job: Callable[[], bytes], call: Call, what: str, context: Context, expired: Callable[[], str]
+        self,
+        method: str,
+        request: bytes,
+        job: Callable[[], bytes],
+        call: Call,
+        context: Context,
+        expired: Callable[[], str],
     ) -> bytes:
-        """Run a simulation off the loop, as long as the client waits for it."""
+        """Run a simulation off the loop, as long as the client waits for it: in the second process when there is a
+        crowd, else here. `job` is the same call of the gateway as the process makes."""
+        process = self._process
         try:
             async with asyncio.timeout(context.time_remaining()):
+                if process is not None and process.takes(self._simulations.busy):
+                    with contextlib.suppress(NotAnswered):
+                        return await process.run(method, self._peer.name, request)
                 return await self._simulations.run(job, call)
         except TimeoutError as error:
             raise RpcError(grpc.StatusCode.DEADLINE_EXCEEDED, expired()) from error
         except Overrun as error:
-            raise self._peer.gateway.overrun(call, what, str(error)) from error
+            raise self._peer.gateway.overrun(call, method, str(error)) from error
         finally:
             call.is_abandoned = True
 

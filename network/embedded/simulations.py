@@ -44,9 +44,19 @@ class Simulations:
         self._idle: list[_Inbox] = []
         self._is_closed = False
         self.lost = 0
+        self.busy = 0
 
     async def run(self, job: Callable[[], T], progress: Progress) -> T:
-        """The job's result. Raises what it raises, or `Overrun`; a caller that leaves does not free the thread."""
+        """The job's result. Raises what it raises, or `Overrun`; a caller that leaves does not free the thread.
+
+        `busy` counts the callers."""
+        self.busy += 1
+        try:
+            return await self._run(job, progress)
+        finally:
+            self.busy -= 1
+
+    async def _run(self, job: Callable[[], T], progress: Progress) -> T:
         if self.lost >= self._lost_max:
             raise Overrun(
                 f"error sending: embedded network: no chaincode thread is free, {self.lost} have not returned in time"

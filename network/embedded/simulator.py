@@ -188,10 +188,6 @@ class Simulator:
         self._private_reads.add((namespace, collection))
         return None if row is None else row[0]
 
-    def get_private_multiple(self, namespace: str, collection: str, keys: Iterable[str]) -> list[bytes | None]:
-        """The plain values in the order of the keys."""
-        return [self.get_private(namespace, collection, key) for key in keys]
-
     def get_private_hash(self, namespace: str, collection: str, key: str) -> bytes | None:
         """SHA-256 of the value, known to every organisation; None when absent."""
         self._check_collection(namespace, collection)

@@ -15,7 +15,7 @@ from fabric_protos.peer import proposal_response_pb2, query_pb2, transaction_pb2
 from network.embedded import lifecycle
 from network.embedded.access import AccessError
 from network.embedded.acl import AccessControl
-from network.embedded.ledger import Ledger
+from network.embedded.ledger import LedgerReader
 from network.embedded.lifecyclescc import Lifecycle
 from network.embedded.policy import SignedData
 from network.embedded.simulator import SimulationError
@@ -55,7 +55,7 @@ class SystemChaincodes:
     def __init__(
         self,
         channel: str,
-        ledger: Ledger,
+        ledger: LedgerReader,
         access: AccessControl,
         definitions: Lifecycle,
         packages: Callable[[str], Sequence[lifecycle.InstalledPackage]],

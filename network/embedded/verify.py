@@ -58,6 +58,8 @@ def verify(home: Path) -> Outcome:
     """Verify the ledger of a home, running or not. Raises OSError or TopologyError when the home cannot be read."""
     topology = load(home / TOPOLOGY)
     msp_ids = [organisation.msp_id for organisation in topology.organisations]
+    # SQLite would say of a file that may not be read what it says of a broken one.
+    (home / LEDGER).open("rb").close()
     with tempfile.TemporaryDirectory(prefix="tallystick-verify-") as folder:
         copy = Path(folder) / LEDGER
         try:

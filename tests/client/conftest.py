@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tallystick.testing import Proposed, StubGateway
 
+from . import networks
 from .sides import Side
 
 
@@ -16,6 +17,13 @@ def side(request: pytest.FixtureRequest) -> Iterator[Side]:
     """Both interfaces, one after the other."""
     with ExitStack() as cleanup:
         yield Side(request.param, cleanup)
+
+
+@pytest.fixture(scope="session", params=networks.KINDS)
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[networks.Network]:
+    """A network, embedded and real one after the other."""
+    with networks.running(request.param, tmp_path_factory.mktemp(request.param)) as network:
+        yield network
 
 
 @pytest.fixture

@@ -297,6 +297,28 @@ def test_close_from_another_task_stops_a_waiting_reader(stub: StubGateway) -> No
         runner.run(scenario())
 
 
+def test_a_stream_that_is_closed_while_it_opens_is_not_left_behind(stub: StubGateway) -> None:
+    async def scenario() -> None:
+        asked, released = asyncio.Event(), asyncio.Event()
+
+        async def sign(digest: bytes) -> bytes:
+            asked.set()
+            await released.wait()
+            return b"signature"
+
+        async with stub.aio_channel() as channel, aio.connect(channel, identity(), sign) as gateway:
+            events = gateway.network("scf").block_events(start_block=0)
+            reader = asyncio.create_task(anext(events, None))
+            await asked.wait()
+            await events.close()
+            released.set()
+            assert await reader is None
+            assert channel.open_streams == 0
+
+    with asyncio.Runner() as runner:
+        runner.run(scenario())
+
+
 def test_many_open_streams_are_warned_of_once(
     stub: StubGateway, network: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,6 +1,7 @@
 """Channels: TLS, mutual TLS and its hash, settings that are refused."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -8,6 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from fabric_protos.common import common_pb2
+from tallystick import aio
 from tallystick.fabric import EvaluateError, IdentityError
 from tallystick.fabric.channel import MESSAGE_BYTES_MAX, channel_options
 from tallystick.testing import END, StubGateway
@@ -44,6 +46,44 @@ def test_tls_refuses_a_wrong_authority_or_name(side: Side, options: dict[str, An
     with StubGateway(tls=(SERVER, SERVER_KEY)) as stub, pytest.raises(EvaluateError) as caught:
         _contract(side, stub.target, **options).evaluate("get")
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+    assert ("tls_ca" if options["tls_ca"] is CLIENT else "server_name") in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("served", "options", "words"),
+    [
+        ({"tls": (SERVER, SERVER_KEY)}, {"insecure": True}, "a peer with TLS"),
+        ({}, {"tls_ca": SERVER}, "does not speak TLS"),
+        ({"tls": (SERVER, SERVER_KEY), "client_ca": CLIENT}, {"tls_ca": SERVER}, "client_certificate"),
+    ],
+)
+def test_a_connection_that_fails_has_a_hint(
+    side: Side, served: dict[str, Any], options: dict[str, Any], words: str
+) -> None:
+    with StubGateway(**served) as stub, pytest.raises(EvaluateError) as caught:
+        name = {} if "insecure" in options else {"server_name": "localhost"}
+        _contract(side, stub.target, **options, **name).evaluate("get")
+    assert words in (caught.value.hint or ""), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"), [("127.0.0.1:1", "Nothing listens"), ("no-such-host.invalid:7051", "name is not known")]
+)
+def test_a_target_that_is_not_there_has_a_hint(side: Side, target: str, words: str) -> None:
+    with pytest.raises(EvaluateError) as caught:
+        _contract(side, target, insecure=True).evaluate("get", timeout=20)
+    assert words in (caught.value.hint or ""), str(caught.value)
+
+
+@pytest.mark.parametrize("target", ["", "grpcs://peer.bank.example:7051", "HTTPS://peer.bank.example:7051"])
+def test_a_target_is_no_url(side: Side, target: str) -> None:
+    with pytest.raises(ValueError, match="host:port"):
+        side.channel(target)
+
+
+def test_an_asyncio_channel_is_made_inside_a_loop() -> None:
+    with pytest.raises(RuntimeError, match="running event loop"):
+        aio.channel("127.0.0.1:1", insecure=True)
 
 
 def _mutual(side: Side, stub: StubGateway) -> Any:
@@ -84,6 +124,11 @@ def test_a_gateway_with_mutual_tls_refuses_clients_without_a_certificate(side: S
         ({"tls_ca": b"no certificate"}, IdentityError, "authority"),
         ({"client_certificate": b"no certificate", "client_key": CLIENT_KEY}, IdentityError, "client certificate"),
         ({"insecure": True, "tls_ca": SERVER}, ValueError, "insecure"),
+        ({"tls_ca": Path("tls.pem")}, IdentityError, "authority must be given as PEM.*read the file"),
+        ({"tls_ca": "organisations/bank/tlsca/certificate.pem"}, IdentityError, "looks like a path"),
+        ({"client_certificate": CLIENT, "client_key": b"no key"}, IdentityError, "client key is not a private key"),
+        ({"client_certificate": CLIENT, "client_key": CLIENT}, IdentityError, "it holds a certificate"),
+        ({"client_certificate": CLIENT, "client_key": SERVER_KEY}, IdentityError, "does not belong"),
     ],
 )
 def test_settings_that_are_refused(side: Side, options: dict[str, Any], error: type[Exception], words: str) -> None:
@@ -92,7 +137,7 @@ def test_settings_that_are_refused(side: Side, options: dict[str, Any], error: t
 
 
 def test_limits_are_fabrics() -> None:
-    options = dict(channel_options(None, 120.0))
+    options = dict(channel_options("peer:7051", None, 120.0))
     assert options["grpc.max_receive_message_length"] == MESSAGE_BYTES_MAX == 104_857_600
     assert options["grpc.max_send_message_length"] == MESSAGE_BYTES_MAX
     assert options["grpc.keepalive_time_ms"] == 120_000

@@ -1,8 +1,7 @@
-"""The client on the embedded network: what the tables of the specification say, both interfaces, real signatures."""
+"""The client on the embedded network and on a real one: what the tables of the specification say, both interfaces."""
 
 import asyncio
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,21 +19,17 @@ from tallystick.fabric import (
     EventError,
     FileCheckpointer,
     Hash,
-    Identity,
     InMemoryCheckpointer,
     Position,
     Retry,
+    SubmitError,
     ValidationCode,
     signers,
 )
 from tallystick.fabric.hfc import Client
 
-from network.embedded.network import EmbeddedNetwork
-from network.identity.authority import Authority
-from network.identity.enrolment import authority_folder
-from tests.network.embedded.conftest import small_topology
-
 from .conftest import eventually
+from .networks import Network, Place
 from .sides import Side
 
 STREAMS = 600
@@ -42,39 +37,8 @@ STREAMS = 600
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNetwork]:
-    """A network of this module's own; the bank's peer demands client certificates."""
-    home = tmp_path_factory.mktemp("client") / "home"
-    with EmbeddedNetwork.running(home, small_topology(), mutual_tls=["bank"]) as network:
-        yield network
-
-
-class Place:
-    """One organisation of the network: where its peer is and who its people are."""
-
-    def __init__(self, network: EmbeddedNetwork, name: str) -> None:
-        (entry,) = (each for each in network.connection["organisations"] if each["name"] == name)
-        self.home: Path = network.home
-        self.name = name
-        self.msp_id: str = entry["msp_id"]
-        self.target: str = entry["gateway"]
-        self.tls_ca = (self.home / entry["tls_ca_file"]).read_bytes()
-
-    def person(self, name: str) -> tuple[Identity, fabric.Signer]:
-        """Identity and signer of someone in the home."""
-        folder = self.home / "identities" / self.name / name
-        identity = Identity.x509(self.msp_id, (folder / "certificate.pem").read_bytes())
-        return identity, signers.from_pem((folder / "private_key.pem").read_bytes())
-
-    def newcomer(self, key: Any) -> Identity:
-        """An identity for a key, by the organisation's own authority."""
-        authority = Authority.load(authority_folder(self.home, self.name))
-        return Identity.x509(self.msp_id, authority.issue(key.public_key(), "newcomer", ou="client"))
-
-
 @pytest.fixture
-def core(running: EmbeddedNetwork) -> Place:
+def core(running: Network) -> Place:
     """The core enterprise."""
     return Place(running, "core")
 
@@ -97,6 +61,17 @@ def contract(network: Any) -> Any:
     return network.contract("basic")
 
 
+def endorsed(contract: Any, *call: str) -> Any:
+    """The transaction, proposed again while the peers stand at different heights: on a real network one may lag."""
+    for _ in range(20):
+        try:
+            return contract.new_proposal(*call).endorse()
+        except EndorseError as error:
+            if not error.mismatch:
+                raise
+    raise AssertionError("the peers do not come to one height")
+
+
 def test_submit_then_evaluate(contract: Any) -> None:
     assert contract.submit("put", "key", "value") == b"value"
     assert contract.evaluate("get", "key") == b"value"
@@ -115,7 +90,7 @@ def test_stage_by_stage(network: Any, contract: Any) -> None:
     assert [write.key for write in found[0].writes["basic"]] == ["stages"]
 
 
-def test_the_network_id_is_in_connection_json(running: EmbeddedNetwork, network: Any) -> None:
+def test_the_network_id_is_in_connection_json(running: Network, network: Any) -> None:
     assert network.network_id() == running.connection["network_id"]
 
 
@@ -217,26 +192,123 @@ def test_high_s_is_refused_and_normalise_mends_it(side: Side, channel: Any, core
     assert mended.network("scf").contract("basic").evaluate("who") == b"CoreMSP"
 
 
-def test_offline_signing_through_every_stage(side: Side, channel: Any, core: Place) -> None:
+def test_offline_signing_of_every_object(side: Side, channel: Any, core: Place) -> None:
     identity, sign = core.person("user")
     gateway = side.connect(channel, identity, signer=None)
-    contract = gateway.network("scf").contract("basic")
-    proposal = contract.new_proposal("put", "offline", "1")
-    transaction = gateway.proposal(proposal.bytes, sign(proposal.digest)).endorse()
+    network = gateway.network("scf")
+    proposal = network.contract("basic").new_proposal("emit", "offline", "1")
+    asked = gateway.proposal(proposal.bytes, sign(proposal.digest))
+    assert asked.evaluate() == b"1"
+    transaction = asked.endorse()
     submitted = gateway.transaction(transaction.bytes, sign(transaction.digest)).submit()
     status = gateway.commit(submitted.bytes, sign(submitted.digest)).status()
     assert status.successful
-    request = gateway.network("scf").block_events_request(start_block=status.block_number)
-    with gateway.block_events_request(request.bytes, sign(request.digest)).events() as events:
-        assert next(events).number == status.block_number
+    start = status.block_number
+    request = network.chaincode_events_request("basic", start_block=start)
+    with gateway.chaincode_events_request(request.bytes, sign(request.digest)).events() as events:
+        assert next(events).transaction_id == proposal.transaction_id
+    for name in ("block_events_request", "filtered_block_events_request", "block_and_private_data_events_request"):
+        request = getattr(network, name)(start_block=start)
+        with getattr(gateway, name)(request.bytes, sign(request.digest)).events() as events:
+            first = next(events)
+        assert getattr(first, "block", first).number == start
 
 
-def test_the_same_transaction_twice_is_committed_once(contract: Any) -> None:
-    transaction = contract.new_proposal("increment", "twice").endorse()
-    first = transaction.submit().status()
-    again = transaction.submit().status()
-    assert again == first
-    assert contract.evaluate("get", "twice") in (b"1", b"2")
+def test_a_signature_made_for_something_else_is_refused(side: Side, channel: Any, core: Place) -> None:
+    identity, sign = core.person("user")
+    gateway = side.connect(channel, identity, signer=None)
+    contract = gateway.network("scf").contract("basic")
+    proposal, other = (contract.new_proposal("who") for _ in range(2))
+    with pytest.raises(EvaluateError, match="access denied"):
+        gateway.proposal(proposal.bytes, sign(other.digest)).evaluate()
+
+
+def test_three_kinds_of_blocks_tell_the_same(network: Any, contract: Any) -> None:
+    start = network.chain_info().height
+    transaction = contract.new_proposal("emit", "kinds", "payload").endorse()
+    status = transaction.submit().status()
+    with network.block_events(start_block=start) as events:
+        full = next(events)
+    with network.filtered_block_events(start_block=start) as events:
+        filtered = next(events)
+    with network.block_and_private_data_events(start_block=start) as events:
+        with_private = next(events)
+    assert full.number == filtered.number == with_private.block.number == status.block_number
+    assert with_private.block == full
+    for block in (full, filtered):
+        (found,) = block.transactions
+        assert (found.transaction_id, found.successful) == (transaction.transaction_id, True)
+
+
+def test_block_events_resume_from_a_checkpoint(network: Any, contract: Any) -> None:
+    start = network.chain_info().height
+    for number in range(2):
+        contract.submit("put", "resumed", str(number))
+    checkpoint = InMemoryCheckpointer()
+    seen = []
+    for _ in range(2):
+        with network.block_events(start_block=start, checkpoint=checkpoint) as events:
+            block = next(events)
+            seen.append(block.number)
+            checkpoint.checkpoint_block(block.number)
+    assert seen == [start, start + 1]
+
+
+def test_events_of_invalid_transactions_are_not_told(network: Any, contract: Any) -> None:
+    start = network.chain_info().height
+    transactions = [endorsed(contract, "emit_once", f"race-{number}") for number in range(2)]
+    submitted = [transaction.submit() for transaction in transactions]
+    statuses = [each.status() for each in submitted]
+    assert {status.code for status in statuses} == {ValidationCode.VALID, ValidationCode.MVCC_READ_CONFLICT}
+    winner = next(status.transaction_id for status in statuses if status.successful)
+    contract.submit("emit", "behind", "payload")
+    with network.chaincode_events("basic", start_block=start) as events:
+        told = [next(events) for _ in range(2)]
+    assert [told[0].transaction_id, told[1].name] == [winner, "behind"]
+
+
+def test_a_fault_of_the_contract_is_told_without_its_text(contract: Any) -> None:
+    with pytest.raises(EvaluateError) as evaluated:
+        contract.evaluate("crash")
+    with pytest.raises(EndorseError) as endorsed:
+        contract.submit("crash")
+    assert evaluated.value.contract_answer == endorsed.value.contract_answer
+    assert evaluated.value.contract_answer is not None
+    assert evaluated.value.contract_answer.status == 500
+    assert "not meant to be seen" not in str(endorsed.value)
+
+
+def test_one_organisations_refusal_is_gone_round(contract: Any) -> None:
+    assert contract.submit("refuse_in", "LogisticsMSP") == b"done"
+    with pytest.raises(EndorseError) as caught:
+        contract.submit("refuse_in", "BankMSP", endorsing_organizations=["CoreMSP", "BankMSP", "LogisticsMSP"])
+    assert caught.value.code is grpc.StatusCode.ABORTED
+    assert [(detail.msp_id, detail.message) for detail in caught.value.details] == [
+        ("BankMSP", "chaincode response 400, BankMSP does not want to")
+    ]
+
+
+def test_deadlines_at_the_stages(contract: Any) -> None:
+    with pytest.raises(EvaluateError) as evaluated:
+        contract.evaluate("wait", "1", timeout=0.2)
+    with pytest.raises(EndorseError) as endorsed:
+        contract.submit("wait", "1", timeout=0.2)
+    assert {evaluated.value.code, endorsed.value.code} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+
+
+def test_the_same_transaction_twice_is_committed_once(contract: Any, side: Side) -> None:
+    """The ordering service recognises it: as good as accepted until its block is cut, then refused by name."""
+    transaction = contract.new_proposal("increment", f"twice-{side}").endorse()
+    submitted = transaction.submit()
+    transaction.submit()
+    first = submitted.status()
+    with pytest.raises(SubmitError) as caught:
+        transaction.submit()
+    assert caught.value.outcome_unknown
+    assert all("request already processed" in detail.message for detail in caught.value.details)
+    assert submitted.status() == first
+    assert first.successful
+    assert contract.evaluate("get", f"twice-{side}") == b"1"
 
 
 def test_lost_races_are_won_by_repeating(core: Place) -> None:
@@ -246,14 +318,14 @@ def test_lost_races_are_won_by_repeating(core: Place) -> None:
             retry = Retry(attempts=2, on_conflict=50, delay=0.01, delay_max=0.2)
             list(pool.map(lambda _: contract.submit("increment", "race", retry=retry), range(12)))
             assert contract.evaluate("get", "race") == b"12"
-            transactions = [contract.new_proposal("increment", "race").endorse() for _ in range(2)]
+            transactions = [endorsed(contract, "increment", "race") for _ in range(2)]
             statuses = [transaction.submit() for transaction in transactions]
             codes = {status.status().code for status in statuses}
     assert codes == {ValidationCode.VALID, ValidationCode.MVCC_READ_CONFLICT}
 
 
 def test_a_stale_endorsement_loses_the_race(contract: Any) -> None:
-    stale = contract.new_proposal("increment", "stale").endorse()
+    stale = endorsed(contract, "increment", "stale")
     contract.submit("increment", "stale")
     status = stale.submit().status()
     assert (status.code, status.successful) == (ValidationCode.MVCC_READ_CONFLICT, False)
@@ -320,7 +392,7 @@ def test_hfcs_tutorial(core: Place, tmp_path: Path) -> None:
         runner.run(scenario())
 
 
-def test_mutual_tls_and_the_hash_in_deliver_requests(side: Side, running: EmbeddedNetwork) -> None:
+def test_mutual_tls_and_the_hash_in_deliver_requests(side: Side, running: Network) -> None:
     bank = Place(running, "bank")
     folder = next((bank.home / "organisations" / "bank" / "peers").iterdir()) / "tls"
     options = {
@@ -339,7 +411,7 @@ def test_mutual_tls_and_the_hash_in_deliver_requests(side: Side, running: Embedd
     assert caught.value.deliver_status == 400
 
 
-def test_a_stopped_peer_is_unavailable_and_found_again(side: Side, running: EmbeddedNetwork) -> None:
+def test_a_stopped_peer_is_unavailable_and_found_again(side: Side, running: Network) -> None:
     place = Place(running, "logistics")
     channel = side.channel(place.target, tls_ca=place.tls_ca)
     network = side.connect(channel, *place.person("user")).network("scf")

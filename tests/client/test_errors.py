@@ -1,6 +1,7 @@
 """What an error says: stage, details, the contract's own answer, hints."""
 
 import pickle
+import traceback
 from typing import Any
 
 import grpc
@@ -123,7 +124,8 @@ def test_other_failures_have_no_answer_of_the_contract(stub: StubGateway, contra
     ("text", "words"),
     [
         ("access denied: channel [scf] creator org [BankMSP]", "SHA256"),
-        ("access denied: channel [scf] creator org unknown, creator is malformed", "high S"),
+        ("access denied: channel [scf] creator org [BankMSP]", "high S"),
+        ("access denied: channel [scf] creator org unknown, creator is malformed", "MSP id is not of this channel"),
         ("proposal client identity expired", "enrol"),
         ("request unauthorized due to incorrect timestamp 2026, peer time 2027", "clocks"),
         ("too many requests for /gateway.Gateway, exceeding concurrency limit (500)", "back-off"),
@@ -147,6 +149,25 @@ def test_hints_look_into_details(stub: StubGateway, contract: Any) -> None:
     places = [(error.hint or "").find(cause) for cause in causes]
     assert places == sorted(places)
     assert places[0] >= 0
+
+
+def test_a_traceback_shows_the_hint(stub: StubGateway, contract: Any) -> None:
+    error = _caught(stub, contract, "evaluate", Refusal(grpc.StatusCode.UNKNOWN, "proposal client identity expired"))
+    assert error.hint is not None
+    assert f"Hint: {error.hint}" in "".join(traceback.format_exception(error))
+    assert error.hint in "".join(traceback.format_exception(EventError.from_deliver_status(403, error.hint)))
+
+
+def test_a_detail_that_repeats_the_message_is_not_said_twice() -> None:
+    said = "chaincode response 404, NOT_FOUND voucher_unknown: no V-1"
+    error = EvaluateError(grpc.StatusCode.UNKNOWN, f"evaluate call: {said}", (ErrorDetail("p:1", "BankMSP", said),))
+    assert str(error) == f"UNKNOWN: evaluate call: {said}; BankMSP p:1"
+
+
+def test_past_the_deadline_of_a_status_the_hint_says_why() -> None:
+    late = CommitStatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "context deadline exceeded", (), "tx")
+    assert "never ordered" in (late.hint or "")
+    assert CommitStatusError(grpc.StatusCode.UNAVAILABLE, "anything else").hint is None
 
 
 def test_the_hint_names_the_hash_that_was_chosen(side: Side, stub: StubGateway) -> None:

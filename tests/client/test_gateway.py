@@ -5,7 +5,7 @@ from typing import Any
 import grpc
 import pytest
 from tallystick import fabric
-from tallystick.fabric import EvaluateError, Retry
+from tallystick.fabric import EvaluateError, EventError, Retry
 from tallystick.testing import StubGateway
 
 from .conftest import eventually
@@ -73,6 +73,17 @@ def test_closing_the_gateway_ends_its_streams_and_no_others(side: Side, stub: St
     other.close()
 
 
+def test_a_closed_gateway_refuses_calls_and_streams(gateway: Any, stub: StubGateway) -> None:
+    network = gateway.network("scf")
+    gateway.close()
+    with pytest.raises(EvaluateError, match="the gateway is closed") as caught:
+        network.contract("trade").evaluate("get")
+    assert caught.value.code is grpc.StatusCode.CANCELLED
+    with pytest.raises(EventError, match="the gateway is closed"), network.block_events(start_block=0) as events:
+        next(events)
+    assert (stub.evaluate.requests, stub.deliver.requests) == ([], [])
+
+
 def test_closing_twice_is_fine(gateway: Any) -> None:
     gateway.close()
     gateway.close()
@@ -106,3 +117,16 @@ def test_a_call_over_a_closed_channel_is_a_stage_error(side: Side, stub: StubGat
     with pytest.raises(EvaluateError, match="closed") as caught:
         contract.evaluate("get")
     assert caught.value.code is grpc.StatusCode.CANCELLED
+
+
+@pytest.mark.parametrize("wrong", ["the other interface's", "127.0.0.1:7051", None])
+def test_connect_refuses_what_is_no_channel_of_its_own(side: Side, wrong: str | None) -> None:
+    other = Side("aio" if side.name == "sync" else "sync", side._cleanup)
+    channel = other.channel("127.0.0.1:1", insecure=True) if wrong and "interface" in wrong else wrong
+    with pytest.raises(TypeError, match=f"channel of {side.package.__name__}"):
+        side.connect(channel)
+
+
+def test_connect_refuses_a_hash_that_is_none(side: Side) -> None:
+    with pytest.raises(TypeError, match="member of Hash, not 'SHA384'"):
+        side.connect(side.channel("127.0.0.1:1", insecure=True), hash="SHA384")

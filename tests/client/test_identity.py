@@ -1,10 +1,12 @@
 import pickle
+from pathlib import Path
+from typing import Any
 
 import pytest
 from fabric_protos.msp.identities_pb2 import SerializedIdentity
 from tallystick.fabric import Hash, Identity, IdentityError, signers
 
-from .material import KINDS, certificate, identity, private_key
+from .material import KINDS, certificate, identity, key_pem, private_key
 from .sides import Side
 
 
@@ -21,6 +23,20 @@ def test_x509_takes_text() -> None:
 def test_x509_refuses_what_is_no_certificate(pem: bytes) -> None:
     with pytest.raises(IdentityError, match="certificate"):
         Identity.x509("Org1MSP", pem)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (key_pem(private_key()), "it holds a private key"),
+        (b"", "it is empty"),
+        ("identities/bank/user/certificate.pem", "looks like a path.*read the file"),
+        (Path("certificate.pem"), "not as P.*Path: read the file"),
+    ],
+)
+def test_x509_says_what_was_given_in_its_place(given: Any, words: str) -> None:
+    with pytest.raises(IdentityError, match=words):
+        Identity.x509("Org1MSP", given)
 
 
 def test_x509_refuses_an_empty_msp_id() -> None:

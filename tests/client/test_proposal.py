@@ -75,6 +75,14 @@ def test_bytes_arguments_are_unchanged(propose: Propose, contract: Any) -> None:
     assert propose(contract, "get", b"\x00\xff", bytearray(b"two")).arguments == (b"get", b"\x00\xff", b"two")
 
 
+@pytest.mark.parametrize("wrong", [5, {}, None, ["a"]])
+def test_arguments_of_other_kinds_are_refused(contract: Any, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="bytes or text"):
+        contract.new_proposal("get", wrong)
+    with pytest.raises(TypeError, match="bytes or text"):
+        contract.new_proposal("get", transient={"price": wrong})
+
+
 def test_transient_bytes(propose: Propose, contract: Any) -> None:
     assert propose(contract, transient={"price": b"\x01"}).transient == {"price": b"\x01"}
 

@@ -1,5 +1,7 @@
 import hashlib
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
@@ -114,10 +116,26 @@ def test_from_pem_asks_for_a_password_only_when_needed() -> None:
     assert asked == [1]
 
 
-@pytest.mark.parametrize("password", [b"wrong", None])
-def test_from_pem_refuses_a_wrong_or_missing_password(password: bytes | None) -> None:
-    with pytest.raises(IdentityError, match="password"):
+@pytest.mark.parametrize(
+    ("password", "words"),
+    [(b"wrong", "wrong password"), (None, "no password was given"), (lambda: "", "no password was given")],
+)
+def test_from_pem_refuses_a_wrong_or_missing_password(password: Any, words: str) -> None:
+    with pytest.raises(IdentityError, match=words):
         signers.from_pem(key_pem(private_key(), b"secret"), password)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (certificate(), "it holds a certificate"),
+        ("keys/private_key.pem", "looks like a path"),
+        (Path("private_key.pem"), "read the file first"),
+    ],
+)
+def test_from_pem_says_what_was_given_in_its_place(given: Any, words: str) -> None:
+    with pytest.raises(IdentityError, match=words):
+        signers.from_pem(given)
 
 
 @pytest.mark.parametrize("pem", [b"", b"no key", certificate()])

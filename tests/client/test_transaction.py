@@ -184,3 +184,20 @@ def test_commit_by_transaction_id(stub: StubGateway, network: Any) -> None:
     status = network.commit("ab" * 32).status()
     assert (status.transaction_id, status.block_number) == ("ab" * 32, 9)
     assert stub.commit_status.requests[0].transaction_id == "ab" * 32
+
+
+RESET = "Stream removed (RST_STREAM (Received RST_STREAM with error code 8))"
+"""What is left of a call that a peer written in Go has reset at its deadline, before our own clock struck."""
+
+
+@pytest.mark.parametrize("stage", ["endorse", "submit", "commit_status"])
+@pytest.mark.parametrize(
+    ("text", "code"), [(RESET, grpc.StatusCode.DEADLINE_EXCEEDED), ("by the user", grpc.StatusCode.CANCELLED)]
+)
+def test_a_peers_reset_is_a_passed_deadline(
+    stub: StubGateway, contract: Any, stage: str, text: str, code: grpc.StatusCode
+) -> None:
+    getattr(stub, stage).answer(Refusal(grpc.StatusCode.CANCELLED, text))
+    with pytest.raises(GatewayError, match="RST_STREAM" if text is RESET else text) as caught:
+        contract.submit("issue")
+    assert caught.value.code is code

@@ -23,7 +23,7 @@ from fabric_protos.common import common_pb2
 from fabric_protos.peer import collection_pb2
 from fabric_protos.peer.lifecycle import lifecycle_pb2
 from tallystick import fabric
-from tallystick.fabric import EndorseError, Identity, signers
+from tallystick.fabric import EndorseError, EvaluateError, Identity, signers
 from tallystick.fabric.block import header_hash
 
 from chaincode.shim.server import Server, ServerSettings
@@ -36,6 +36,7 @@ from tests.network.channel import programs
 
 _START_SECONDS = 60
 _ENDORSE_SECONDS = 60
+_MEET_SECONDS = 60
 _NOT_YET = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED)
 _MODE = 0o644
 _CHANNELS = "/participation/v1/channels"
@@ -120,12 +121,13 @@ class RealNetwork:
         """Start every program, join the channel and define the chaincodes; each step bounded in time."""
         organisations = self.topology.organisations
         self._stack.callback(self._stop)
-        self._step("services", lambda: [self._serve(organisation) for organisation in organisations])
+        self._step("services", lambda: self._each(organisations, self._serve))
         self._step("orderers", self._start_orderers)
         self._step("peers", lambda: self._each(organisations, self._start_peer))
         self._step("join", lambda: self._each(organisations, self._join))
         self._step("install", lambda: self._each(organisations, self._install))
         self._step("define", self._define)
+        self._step("meet", lambda: self._each(organisations, self._meet))
 
     def stop_peer(self, name: str) -> None:
         """End one peer's program."""
@@ -265,9 +267,7 @@ class RealNetwork:
     def _install(self, organisation: Organisation) -> None:
         for package in self._packages:
             arguments = lifecycle_pb2.InstallChaincodeArgs(chaincode_install_package=package.content)
-            answer = self._admin_call(
-                organisation, "_lifecycle", b"InstallChaincode", arguments.SerializeToString()
-            )
+            answer = self._admin_call(organisation, "_lifecycle", b"InstallChaincode", arguments.SerializeToString())
             installed = lifecycle_pb2.InstallChaincodeResult.FromString(answer)
             assert installed.package_id == package.id, installed
 
@@ -275,16 +275,7 @@ class RealNetwork:
         """Every organisation approves through its own gateway, the first one commits."""
         organisations = self.topology.organisations
         with ExitStack() as stack:
-            lifecycles = []
-            for organisation in organisations:
-                connection = stack.enter_context(self._connected(organisation))
-                admin = self.home / "identities" / organisation.name / "admin"
-                gateway = fabric.connect(
-                    connection,
-                    Identity.x509(organisation.msp_id, (admin / "certificate.pem").read_bytes()),
-                    signers.from_pem((admin / "private_key.pem").read_bytes()),
-                )
-                lifecycles.append(stack.enter_context(gateway).network(self.topology.channel).contract("_lifecycle"))
+            lifecycles = [self._contract(stack, organisation, "_lifecycle") for organisation in organisations]
             approved = [
                 lifecycle.submit_async(
                     "ApproveChaincodeDefinitionForMyOrg",
@@ -298,6 +289,31 @@ class RealNetwork:
                 assert transaction.status(timeout=_ENDORSE_SECONDS).successful
             for package in self._packages:
                 self._commit(lifecycles[0], package)
+
+    def _meet(self, organisation: Organisation) -> None:
+        """Wait until the organisation's gateway has heard of every peer, so that it can ask any of them."""
+        with ExitStack() as stack:
+            ledger = self._contract(stack, organisation, "qscc")
+            for other in self.topology.organisations:
+
+                def met(msp_id: str = other.msp_id) -> bool | None:
+                    try:
+                        ledger.evaluate("GetChainInfo", self.topology.channel, endorsing_organizations=[msp_id])
+                    except EvaluateError:
+                        return None
+                    return True
+
+                programs.poll(_MEET_SECONDS, met)
+
+    def _contract(self, stack: ExitStack, organisation: Organisation, chaincode: str) -> fabric.Contract:
+        """A chaincode through the organisation's gateway, as its admin sees it; closed with the stack."""
+        admin = self.home / "identities" / organisation.name / "admin"
+        gateway = fabric.connect(
+            stack.enter_context(self._connected(organisation)),
+            Identity.x509(organisation.msp_id, (admin / "certificate.pem").read_bytes()),
+            signers.from_pem((admin / "private_key.pem").read_bytes()),
+        )
+        return stack.enter_context(gateway).network(self.topology.channel).contract(chaincode)
 
     def _commit(self, lifecycle: fabric.Contract, package: Package) -> None:
         """Commit a definition, as soon as the peers know enough of each other to endorse it."""

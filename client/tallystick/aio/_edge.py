@@ -11,7 +11,7 @@ import grpc.aio
 
 from tallystick.aio.channel import Channel
 from tallystick.fabric._core import Call, NotSent, Pause, Sign, Steps
-from tallystick.fabric._edge import CLOSED, NO_SIGNER, NO_SLOT, checked_signature, count_stream
+from tallystick.fabric._edge import CLOSED, NO_SIGNER, NO_SLOT, checked_signature, count_stream, refuse_closed
 from tallystick.fabric.errors import FabricError, SigningError
 
 T = TypeVar("T")
@@ -26,6 +26,7 @@ class Edge:
     def __init__(self, channel: Channel, signer: Signer | None) -> None:
         self._channel = channel
         self._signer = signer
+        self.closed = False
         self.streams: weakref.WeakSet[Any] = weakref.WeakSet()
 
     async def run(self, steps: Steps[T]) -> T:
@@ -63,10 +64,11 @@ class Edge:
         except FabricError:
             raise
         except Exception as error:
-            raise SigningError(f"the signer failed: {error}") from error
+            raise SigningError(f"the signer failed: {str(error) or type(error).__name__}") from error
         return checked_signature(signature)
 
     async def _call(self, call: Call) -> bytes:
+        refuse_closed(self.closed)
         slots, timeout = self._channel.slots, call.timeout
         if slots.locked():
             loop = asyncio.get_running_loop()
@@ -88,6 +90,7 @@ class Edge:
 
     def stream(self, method: str, request: bytes, timeout: float | None) -> Any:
         """Open a server stream; `read` of the answer gives the messages' bytes, `cancel` ends it."""
+        refuse_closed(self.closed)
         try:
             call = self._channel.stream(method)(request, timeout=timeout)
         except grpc.aio.UsageError as error:

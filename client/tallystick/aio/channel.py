@@ -68,7 +68,11 @@ def channel(
     keepalive is in seconds, at least 60. Without encryption only if `insecure=True` says so.
     Raises IdentityError for a certificate or key that cannot be read, ValueError for settings that contradict.
     """
-    options = channel_options(server_name, keepalive)
+    options = channel_options(target, server_name, keepalive)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError as error:
+        raise RuntimeError("an asyncio channel is made inside a running event loop, in a coroutine") from error
     if insecure:
         refuse_tls(tls_ca, client_certificate, client_key)
         return Channel(grpc.aio.insecure_channel(target, options))

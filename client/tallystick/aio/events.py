@@ -68,6 +68,8 @@ class Events(Generic[T]):
             async with self._opening:
                 if self._source is None and not self._closed:
                     self._source = await self._open_source()
+                    if self._closed:  # while it was being opened
+                        self._source.close()
         return self._source
 
     def __aiter__(self) -> AsyncIterator[T]:

@@ -38,6 +38,10 @@ T = TypeVar("T")
 E = TypeVar("E", bound=GatewayError)
 
 
+# A peer (grpc-go) resets a call at the deadline. When that arrives before our own clock strikes, gRPC says CANCELLED.
+_RESET = "RST_STREAM with error code 8"
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds that each stage may take. `events` bounds a whole stream: None, the default, lets it run until closed."""
@@ -102,9 +106,12 @@ class NotSent(grpc.RpcError):
 def explain(kind: type[E], error: Any, transaction_id: str | None = None, hash_option: Hash | None = None) -> E:
     """The error of a stage for a gRPC error, with the details that peers attached. Raise it `from` the gRPC error."""
     trailer = next((value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"), b"")
+    code, text = error.code() or grpc.StatusCode.UNKNOWN, error.details() or ""
+    if code is grpc.StatusCode.CANCELLED and _RESET in text:
+        code = grpc.StatusCode.DEADLINE_EXCEEDED
     return kind(
-        error.code() or grpc.StatusCode.UNKNOWN,
-        error.details() or "",
+        code,
+        text,
         (ErrorDetail(*detail) for detail in _wire.detail_messages(status_details(trailer))),
         transaction_id,
         hash_name=hash_option.name if hash_option else None,
@@ -156,6 +163,8 @@ def gateway_settings(
     edge: object,
 ) -> Settings:
     """Settings of a gateway. Raises IdentityError when the signer holds another key than the certificate's."""
+    if not isinstance(hash_option, Hash | None):
+        raise TypeError(f"hash is a member of Hash, not {hash_option!r}")
     if signer is not None:
         identity.check_signer(signer)
     return Settings(

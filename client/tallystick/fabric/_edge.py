@@ -26,6 +26,7 @@ class Edge:
     def __init__(self, channel: Channel, signer: Signer | None) -> None:
         self._channel = channel
         self._signer = signer
+        self.closed = False
         self.streams: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def run(self, steps: Steps[T]) -> T:
@@ -61,7 +62,7 @@ class Edge:
         except FabricError:
             raise
         except Exception as error:
-            raise SigningError(f"the signer failed: {error}") from error
+            raise SigningError(f"the signer failed: {str(error) or type(error).__name__}") from error
         if inspect.isawaitable(signature):
             if inspect.iscoroutine(signature):
                 signature.close()
@@ -69,6 +70,7 @@ class Edge:
         return checked_signature(signature)
 
     def _call(self, call: Call) -> bytes:
+        refuse_closed(self.closed)
         channel = self._channel
         timeout = call.timeout
         if not channel.slots.acquire(blocking=False):
@@ -85,6 +87,7 @@ class Edge:
 
     def stream(self, method: str, request: bytes, timeout: float | None) -> Any:
         """Open a server stream; iterating the answer gives the messages' bytes, `cancel` ends it."""
+        refuse_closed(self.closed)
         try:
             call = self._channel.stream(method)(request, timeout)
         except ValueError as error:
@@ -103,6 +106,12 @@ NO_SIGNER = (
 )
 NO_SLOT = "no free slot for the call in time: too many calls of this channel are under way"
 CLOSED = "the channel is closed"
+
+
+def refuse_closed(closed: bool) -> None:
+    """Raise NotSent for a gateway that is closed: nothing would end a stream that it opened now."""
+    if closed:
+        raise NotSent(grpc.StatusCode.CANCELLED, "the gateway is closed")
 
 
 def checked_signature(signature: object) -> bytes:

@@ -8,8 +8,10 @@ from typing import Any, Self
 
 import grpc
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from tallystick.fabric._pem import instead, pem_bytes
 from tallystick.fabric.errors import IdentityError
 
 MESSAGE_BYTES_MAX = 100 * 1024 * 1024
@@ -18,6 +20,8 @@ KEEPALIVE_SECONDS_MIN = 60.0
 """A peer answers more frequent pings with GOAWAY too_many_pings and closes the connection."""
 IN_FLIGHT_MAX = 200
 """Unary calls at one time on a channel. A peer takes 500 from all its clients together and refuses the rest."""
+# Connection profiles hold URLs; gRPC would take the scheme for a part of the host's name.
+_URL_SCHEMES = ("grpc://", "grpcs://", "http://", "https://")
 
 
 class Channel:
@@ -78,7 +82,7 @@ def channel(
     keepalive is in seconds, at least 60. Without encryption only if `insecure=True` says so.
     Raises IdentityError for a certificate or key that cannot be read, ValueError for settings that contradict.
     """
-    options = channel_options(server_name, keepalive)
+    options = channel_options(target, server_name, keepalive)
     if insecure:
         refuse_tls(tls_ca, client_certificate, client_key)
         return Channel(grpc.insecure_channel(target, options))
@@ -86,8 +90,10 @@ def channel(
     return Channel(grpc.secure_channel(target, credentials, options), certificate_hash)
 
 
-def channel_options(server_name: str | None, keepalive: float) -> list[tuple[str, int | str]]:
-    """The gRPC channel arguments for both sides."""
+def channel_options(target: str, server_name: str | None, keepalive: float) -> list[tuple[str, int | str]]:
+    """The gRPC channel arguments for both sides. Raises ValueError for a target or an interval that cannot work."""
+    if not target or target.lower().startswith(_URL_SCHEMES):
+        raise ValueError(f"the target is `host:port`, without grpcs:// or https://, not {target!r}")
     if keepalive < KEEPALIVE_SECONDS_MIN:
         raise ValueError(
             f"keepalive must be at least {KEEPALIVE_SECONDS_MIN:.0f} seconds: peers close what pings more often"
@@ -110,12 +116,15 @@ def tls_credentials(
     """Channel credentials and the hash of the client certificate (empty without one)."""
     if (client_certificate is None) != (client_key is None):
         raise ValueError("mutual TLS takes both a client certificate and its key")
-    authorities, certificate, key = (_pem(value) for value in (tls_ca, client_certificate, client_key))
+    authorities = _pem(tls_ca, _AUTHORITY)
+    certificate, key = _pem(client_certificate, _CERTIFICATE), _pem(client_key, _KEY)
     if authorities is not None:
-        _certificate(authorities, "the TLS certificate authority")
+        _certificate(authorities, _AUTHORITY)
     certificate_hash = b""
-    if certificate is not None:
-        der = _certificate(certificate, "the TLS client certificate").public_bytes(Encoding.DER)
+    if certificate is not None and key is not None:
+        read = _certificate(certificate, _CERTIFICATE)
+        _check_key(key, read)
+        der = read.public_bytes(Encoding.DER)
         certificate_hash = hashlib.sha256(der).digest()
     return grpc.ssl_channel_credentials(authorities, key, certificate), certificate_hash
 
@@ -126,12 +135,27 @@ def refuse_tls(*material: object) -> None:
         raise ValueError("an insecure channel takes no TLS certificates")
 
 
-def _pem(value: bytes | str | None) -> bytes | None:
-    return value.encode() if isinstance(value, str) else value
+_AUTHORITY = "the TLS certificate authority"
+_CERTIFICATE = "the TLS client certificate"
+_KEY = "the TLS client key"
+
+
+def _pem(value: bytes | str | None, what: str) -> bytes | None:
+    return None if value is None else pem_bytes(value, what)
 
 
 def _certificate(pem: bytes, what: str) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(pem)
     except ValueError as error:
-        raise IdentityError(f"{what} is not a certificate in PEM") from error
+        raise IdentityError(f"{what} is not a certificate in PEM{instead(pem)}") from error
+
+
+def _check_key(pem: bytes, certificate: x509.Certificate) -> None:
+    """gRPC would only say at the first call that it could not make a handshaker."""
+    try:
+        key = load_pem_private_key(pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise IdentityError(f"{_KEY} is not a private key in PEM without a password{instead(pem)}") from error
+    if key.public_key() != certificate.public_key():
+        raise IdentityError(f"{_KEY} does not belong to {_CERTIFICATE}")

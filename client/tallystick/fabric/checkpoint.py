@@ -189,11 +189,13 @@ def _read(path: Path) -> Position:
         return Position()  # the official clients make an empty file first
     try:
         return _parse(json.loads(data))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise CheckpointError(f"the checkpoint {path} is broken: {error}") from error
 
 
-def _parse(fields: dict[str, object]) -> Position:
+def _parse(fields: object) -> Position:
+    if not isinstance(fields, dict):
+        raise TypeError("not a JSON object")
     transaction_id, network_id = fields.get("transactionId"), fields.get("networkId")
     if not isinstance(transaction_id, str | None) or not isinstance(network_id, str | None):
         raise TypeError("transactionId and networkId are text")
@@ -249,5 +251,7 @@ def _lock(path: Path) -> int | None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        raise CheckpointError(f"the checkpoint is in use by another process (lock file {path})") from error
+        raise CheckpointError(
+            f"the checkpoint is in use, by another process or elsewhere in this one (lock file {path})"
+        ) from error
     return descriptor

@@ -179,7 +179,12 @@ def _budget(settings: Settings, timeout: Timeout) -> tuple[Timeouts, Deadline]:
 
 
 def _bytes(value: bytes | str) -> bytes:
-    return value.encode() if isinstance(value, str) else bytes(value)
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    # bytes(5) would be five zeros, and bytes of an empty mapping nothing.
+    raise TypeError(f"arguments and transient values are bytes or text, not {type(value).__name__}: encode it first")
 
 
 def _names(organizations: Sequence[str]) -> Sequence[str]:

@@ -112,10 +112,18 @@ class GatewayError(FabricError):
         self.transaction_id = transaction_id
         self._hash_name = hash_name
         super().__init__(message)
+        self._note_hint()
+
+    def _note_hint(self) -> None:
+        """Let a traceback show the hint: who reads one has not asked for `hint`."""
+        if self.hint:
+            self.add_note(f"Hint: {self.hint}")
 
     def __str__(self) -> str:
         parts = [f"{self.code.name}: {self.message}"]
-        parts += [f"{detail.msp_id} {detail.address}: {detail.message}" for detail in self.details]
+        for detail in self.details:  # on evaluate the only detail repeats the message
+            said = "" if detail.message in self.message else f": {detail.message}"
+            parts.append(f"{detail.msp_id} {detail.address}{said}")
         if self.transaction_id:
             parts.append(f"transaction {self.transaction_id}")
         return "; ".join(parts)
@@ -170,7 +178,11 @@ _HINTS = tuple(
     (re.compile(pattern, re.IGNORECASE), hint)
     for pattern, hint in (
         (
-            r"access denied.*creator org|creator org unknown",
+            r"creator org unknown",
+            "The MSP id is not of this channel, or the certificate was not issued by that organisation's authority.",
+        ),
+        (
+            r"access denied.*creator org",
             "In order of likelihood: (1) the hash does not go with the key and the channel (signed with {hash}; SHA-256"
             " for P-256 and P-384, NONE for Ed25519); (2) a signature with high S (use signers.normalise); (3) the"
             " certificate has expired or is not of this MSP; (4) a channel capability is missing (Ed25519 needs V3_0).",
@@ -192,8 +204,10 @@ _HINTS = tuple(
             "No such chaincode is committed on the channel, or no reachable peer runs it: check both names.",
         ),
         (
-            r"retry specifying|no combination of peers can be derived|no peer combination can satisfy",
-            "Name the organisations that shall endorse with endorsing_organizations; check that their peers are up.",
+            r"find any endorsing peers for org|retry specifying|no combination of peers can be derived"
+            r"|no peer combination can satisfy",
+            "Name the organisations that shall endorse with endorsing_organizations (MSP ids); check that their peers"
+            " are up.",
         ),
         (
             r"failed to get config for channel|policy manager for channel|channel '.*' not found"
@@ -209,6 +223,24 @@ _HINTS = tuple(
             "Block events under mutual TLS need the hash of the client certificate: build the channel with"
             " channel(...), or give connect(tls_certificate_hash=SHA-256 of the certificate's DER).",
         ),
+        # What gRPC says when the connection cannot be made.
+        (
+            r"CERTIFICATE_VERIFY_FAILED",
+            "The peer's TLS certificate is not of this authority: tls_ca is the certificate of the organisation's TLS"
+            " authority, which is another than the one that enrols users.",
+        ),
+        (
+            r"Hostname Verification Check failed",
+            "The peer's TLS certificate holds another name: give channel(server_name=...) one that is in it.",
+        ),
+        (r"WRONG_VERSION_NUMBER", "The peer does not speak TLS at this port: check the port, or use insecure=True."),
+        (
+            r"CERTIFICATE_REQUIRED|failed to connect.*Socket closed|failed to connect.*Connection reset",
+            "Something is there but hangs up: a peer with TLS (then not insecure=True), one that demands client"
+            " certificates (client_certificate and client_key), or no peer at all.",
+        ),
+        (r"Connection refused", "Nothing listens there: check host and port, and that the peer is running."),
+        (r"errors resolving", "The host's name is not known here: check the target, `host:port`."),
     )
 )
 
@@ -282,6 +314,13 @@ class CommitStatusError(GatewayError):
         """As of every stage, and past the deadline: the transaction may not be committed yet."""
         return super().retryable or self.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
+    @property
+    def hint(self) -> str | None:
+        """What to look at; past the deadline why a peer may have no verdict."""
+        if self.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return "Not committed yet, never ordered, or the peer is behind: ask again for the same transaction id."
+        return super().hint
+
 
 # common.Status (Fabric's numbers follow HTTP) to the gRPC code of the same meaning.
 _DELIVER_CODES = {
@@ -313,6 +352,7 @@ class EventError(GatewayError):
         error = cls(_DELIVER_CODES.get(status, grpc.StatusCode.UNKNOWN), text)
         error.deliver_status = status
         error._reason = reasons.get(status)
+        error._note_hint()
         return error
 
     _reason: str | None = None

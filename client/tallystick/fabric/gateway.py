@@ -42,6 +42,8 @@ def connect(
     tls_certificate_hash, SHA-256 of the DER of the TLS client certificate, is by default the channel's own.
     Raises IdentityError when the signer holds another key than the identity's certificate.
     """
+    if not isinstance(channel, Channel | grpc.Channel):
+        raise TypeError("connect takes a channel of tallystick.fabric here (the other interface has its own)")
     own = channel if isinstance(channel, Channel) else Channel(channel)
     certificate_hash = own.tls_certificate_hash if tls_certificate_hash is None else tls_certificate_hash
     edge = Edge(own, signer)
@@ -51,7 +53,7 @@ def connect(
 class Gateway:
     """One identity's view of a peer's Gateway service.
 
-    Thread-safe. Closing it ends its event streams, never the channel.
+    Thread-safe. Closing it ends its event streams and refuses later calls; the channel stays open.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -101,10 +103,11 @@ class Gateway:
         return BlockAndPrivateDataEventsRequest(self._settings, *_core.read_block_events_request(data, signature))
 
     def close(self) -> None:
-        """End the event streams that were opened through this gateway.
+        """End the event streams that were opened through this gateway; later calls through it are refused.
 
         The channel stays open; closing twice is fine.
         """
+        self._settings.edge.closed = True
         for stream in tuple(self._settings.edge.streams):
             stream.close()
 

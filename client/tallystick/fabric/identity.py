@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from tallystick.fabric import _wire
+from tallystick.fabric._pem import instead, pem_bytes
 from tallystick.fabric.errors import IdentityError
 from tallystick.fabric.hashing import Hash
 
@@ -23,12 +24,12 @@ class Identity:
     @classmethod
     def x509(cls, msp_id: str, certificate: bytes | str) -> "Identity":
         """Identity from a certificate in PEM. Raises IdentityError when it is not one or the MSP id is empty."""
-        data = certificate.encode() if isinstance(certificate, str) else bytes(certificate)
         if not msp_id:
             raise IdentityError("an identity needs an MSP id")
+        data = pem_bytes(certificate, f"the certificate of {msp_id}")
         identity = cls(msp_id, data)
         if identity.public_key is None:
-            raise IdentityError(f"the credentials of {msp_id} are not a certificate in PEM")
+            raise IdentityError(f"the certificate of {msp_id} is not a certificate in PEM{instead(data)}")
         return identity
 
     @property

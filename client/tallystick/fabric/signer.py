@@ -19,9 +19,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 )
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from tallystick.fabric._pem import instead, pem_bytes
 from tallystick.fabric.errors import IdentityError, SigningError
 
 __all__ = [
+    "Pkcs11Signer",
     "PrivateKey",
     "PublicKey",
     "Signer",
@@ -73,7 +75,7 @@ def low_s(der: bytes, curve: ec.EllipticCurve = _P256) -> bytes:
     try:
         r, s = decode_dss_signature(der)
     except ValueError as error:
-        raise SigningError("not an ECDSA signature in DER") from error
+        raise SigningError(f"neither an ECDSA signature in DER nor raw r and s of {curve.name}") from error
     return der if s <= order >> 1 else encode_dss_signature(r, order - s)
 
 
@@ -139,13 +141,17 @@ def from_pem(pem: bytes | str, password: Password | None = None) -> Signer:
     password is text, bytes, or a function that is called only if the key is encrypted (so a prompt appears only when
     needed). Raises IdentityError for anything that is not such a key, and for a wrong or missing password.
     """
-    data = pem.encode() if isinstance(pem, str) else pem
-    secret = _secret(password) if b"ENCRYPTED" in data else None
+    data = pem_bytes(pem, "the private key")
+    encrypted = b"ENCRYPTED" in data
+    secret = _secret(password) if encrypted else None
+    if encrypted and not secret:
+        raise IdentityError("the private key cannot be read: it is encrypted and no password was given")
     try:
         key = serialization.load_pem_private_key(data, secret)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        reason = "wrong or missing password" if b"ENCRYPTED" in data else "not a private key in PEM"
-        raise IdentityError(f"the private key cannot be read: {reason}") from error
+        if encrypted:
+            raise IdentityError("the private key cannot be read: wrong password, or a broken file") from error
+        raise IdentityError(f"the private key is not a private key in PEM{instead(data)}") from error
     return from_key(_supported(key))
 
 
@@ -190,20 +196,32 @@ def from_pkcs11_key(key: Pkcs11Key, curve: ec.EllipticCurve = _P256) -> Signer:
 def pkcs11(library: str | Path, *, token: str, key: str, pin: str, curve: ec.EllipticCurve = _P256) -> "Pkcs11Signer":
     """Signer whose key stays in a PKCS#11 token; use it in a `with` block, it holds a session. Needs the extra `hsm`.
 
-    library is the token's shared library, token and key are labels. Raises IdentityError when the token or the key
-    cannot be opened.
+    library is the token's shared library, token and key are labels. A process logs in to a token once: for several keys
+    of one token open the session with python-pkcs11 and use `from_pkcs11_key`. Raises IdentityError when the token or
+    the key cannot be opened.
     """
     module = _pkcs11_module()
     try:
         session = module.lib(str(library)).get_token(token_label=token).open(user_pin=pin)
     except (module.PKCS11Error, RuntimeError) as error:
-        raise IdentityError(f"the token {token!r} cannot be opened") from error
+        raise IdentityError(f"the token {token!r} cannot be opened: {_pkcs11_reason(module, error)}") from error
     try:
         private = session.get_key(object_class=module.ObjectClass.PRIVATE_KEY, label=key)
     except module.PKCS11Error as error:
         session.close()
         raise IdentityError(f"the token {token!r} holds no private key {key!r}") from error
     return Pkcs11Signer(from_pkcs11_key(private, curve), session.close)
+
+
+def _pkcs11_reason(module: Any, error: Exception) -> str:
+    """python-pkcs11 mostly gives the class of its errors a meaning and no text."""
+    reasons = {
+        module.PinIncorrect: "the PIN is wrong",
+        module.PinLocked: "the PIN is locked after too many wrong ones",
+        module.NoSuchToken: "there is no token of that label",
+        module.exceptions.UserAlreadyLoggedIn: "this process has it open already; use from_pkcs11_key for more keys",
+    }
+    return reasons.get(type(error)) or str(error) or type(error).__name__
 
 
 class Pkcs11Signer:

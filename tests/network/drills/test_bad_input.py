@@ -30,7 +30,6 @@ from tests.network.embedded.wire import Client, Failure, Person, Proposal, block
 Code = grpc.StatusCode
 Status = common_pb2.Status
 VALID = transaction_pb2.TxValidationCode.VALID
-DUPLICATE = transaction_pb2.TxValidationCode.DUPLICATE_TXID
 REMOTE = "rpc error: code = Unknown desc = "
 NOT_EVALUATED = "failed to evaluate transaction, see attached details for more info"
 NOT_ENDORSED = "failed to endorse transaction, see attached details for more info"
@@ -324,38 +323,41 @@ def test_a_high_s_signature_may_read_nothing(core: Client) -> None:
 
 # -- once more ---------------------------------------------------------------------------------------------------------
 
+PENDING = "failed to submit request: request already exists"
+PROCESSED = "failed to submit request: request already processed"
 
-def test_a_replayed_envelope_is_ordered_and_marked_and_changes_nothing(core: Client, bank: Client) -> None:
+
+def test_a_replayed_envelope_is_recognised_and_changes_nothing(core: Client, bank: Client) -> None:
     proposal = core.propose("increment", "replayed")
     envelope = core.sign_envelope(core.endorse(proposal))
     core.submit(envelope)
     code, block = core.status(proposal.transaction_id)
     assert code == VALID
     # Anybody who saw the block can send it again, whoever he is and wherever.
-    bank.submit(envelope)
-    core.transact("put", "between", "the replays")
+    assert failed(lambda: bank.submit(envelope)).code is Code.UNAVAILABLE
     (answer,) = core.orderer.Broadcast(iter([envelope]), timeout=10)
-    assert answer.status == Status.SUCCESS
+    assert (answer.status, answer.info) == (Status.SERVICE_UNAVAILABLE, PROCESSED)
     core.transact("put", "behind", "the replays")
     found = placed(core, block, height(core) - 1)
-    verdicts = [(code, number) for each, code, number in found if each == proposal.transaction_id]
-    assert verdicts[0] == (VALID, block)
-    assert [code for code, _ in verdicts[1:]] == [DUPLICATE, DUPLICATE]
+    assert [(code, number) for each, code, number in found if each == proposal.transaction_id] == [(VALID, block)]
     assert core.status(proposal.transaction_id) == bank.status(proposal.transaction_id) == (VALID, block)
     assert core.evaluate(core.propose("get", "replayed")).payload == b"1"
 
 
 def test_two_envelopes_of_one_proposal_count_once(core: Client) -> None:
-    """Another signature makes another envelope, which the queue cannot recognise; the committer does."""
+    """Another signature makes another envelope of the same request, before its block is cut and after."""
     proposal = core.propose("increment", "signed-twice")
     envelope = core.endorse(proposal)
     copies = [core.sign_envelope(common_pb2.Envelope(payload=envelope.payload)) for _ in range(3)]
     assert len({copy.signature for copy in copies}) == 3
-    assert [answer.status for answer in core.orderer.Broadcast(iter(copies), timeout=10)] == [Status.SUCCESS] * 3
+    assert next(core.orderer.Broadcast(iter(copies[:1]), timeout=10)).status == Status.SUCCESS
+    for copy in copies[1:]:
+        answer = next(core.orderer.Broadcast(iter([copy]), timeout=10))
+        assert (answer.status, answer.info) in {(Status.SERVICE_UNAVAILABLE, text) for text in (PENDING, PROCESSED)}
     _, block = core.status(proposal.transaction_id)
     core.transact("put", "behind", "the copies")
     found = placed(core, block, height(core) - 1)
-    assert [code for each, code, _ in found if each == proposal.transaction_id] == [VALID, DUPLICATE, DUPLICATE]
+    assert [code for each, code, _ in found if each == proposal.transaction_id] == [VALID]
     assert core.evaluate(core.propose("get", "signed-twice")).payload == b"1"
 
 

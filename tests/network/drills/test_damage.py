@@ -303,8 +303,8 @@ def test_another_networks_ledger_is_told_from_ones_own(home: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        (f"{NODE}/msp/keystore/key.pem", "A key or certificate in {home} cannot be used: the private key cannot be"),
-        (f"{NODE}/msp/signcerts/cert.pem", "A key or certificate in {home} cannot be used: the credentials of CoreMSP"),
+        (f"{NODE}/msp/keystore/key.pem", "A key or certificate in {home} cannot be used: the private key is not"),
+        (f"{NODE}/msp/signcerts/cert.pem", "A key or certificate in {home} cannot be used: the certificate of CoreMSP"),
         (f"{NODE}/tls/server.key", "A key or certificate in {home} cannot be used: {home}/{name}: not a private key"),
         ("identities/core/admin/private_key.pem", "A key or certificate in {home} cannot be used: the private key"),
         ("topology.toml", "{home}/topology.toml: not TOML"),
@@ -387,6 +387,16 @@ def test_a_home_that_cannot_be_written_is_told(
         assert_one_sentence(done)
         assert done.stderr.startswith(f"The home {place} cannot be used: Permission denied"), done.stderr
     assert not list(locked.iterdir())
+
+
+@pytest.mark.parametrize("word", ["up", "down", "status", "verify", "reset"])
+def test_a_home_that_cannot_be_read_is_told(home: Path, powerless: tuple[str, ...], word: str) -> None:
+    locked = home / (LEDGER if word == "verify" else "network.pid")
+    locked.chmod(0)
+    done = command(word, home, prefix=powerless)
+    assert_one_sentence(done)
+    assert done.stderr.startswith(f"The home {home} cannot be used: Permission denied ({locked})."), done.stderr
+    assert (home / LEDGER).exists()
 
 
 def test_a_home_below_a_file_is_told(tmp_path: Path) -> None:

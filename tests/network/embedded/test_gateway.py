@@ -377,13 +377,20 @@ def test_submit_passes_on_the_orderers_refusal(core: Client, network: EmbeddedNe
     assert found.details == tuple((address, msp_id, text) for address, msp_id in orderers[:2])
 
 
-def test_submit_accepts_the_same_envelope_again(core: Client) -> None:
+def test_submit_takes_a_transaction_once(core: Client) -> None:
+    """While it waits for its block the same request is as good as accepted; afterwards the orderers say so."""
     proposal = core.propose("put", "twice", "1")
     envelope = core.sign_envelope(core.endorse(proposal))
     core.submit(envelope)
     core.submit(envelope)
     code, block = core.status(proposal.transaction_id)
-    core.submit(envelope)
+    found = failed(core.submit, envelope)
+    assert found.code == Code.UNAVAILABLE
+    text = (
+        "received unsuccessful response from orderer: status=SERVICE_UNAVAILABLE, "
+        "info=failed to submit request: request already processed"
+    )
+    assert [detail[2] for detail in found.details] == [text] * 2
     core.transact("put", "after", "1")
     assert core.status(proposal.transaction_id) == (code, block)
     assert code == VALID

@@ -289,6 +289,11 @@ INVALID = "error validating chaincode definition: "
         ),
         (stranger, INVALID + "collection-name: fine -- collection member 'NobodyMSP' is not part of the channel"),
         (no_type, INVALID + "collection config contains unexpected payload type: <nil>"),
+        (
+            named(endorsement_plugin="mine"),
+            INVALID + "embedded network: the endorsement plugin 'mine' is not supported",
+        ),
+        (named(validation_plugin="mine"), INVALID + "embedded network: the validation plugin 'mine' is not supported"),
         (named(sequence=0), "requested sequence is 0, but first definable sequence number is 1"),
         (named(sequence=5), "requested sequence 5 is larger than the next available sequence number 1"),
     ],

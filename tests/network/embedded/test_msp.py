@@ -116,8 +116,10 @@ def test_an_expired_certificate_stays_an_identity_and_shows_when_it_ended(
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     authority = _core(established)
-    ended = authority.certificate.not_valid_before_utc + timedelta(seconds=30)
-    identity = manager.identity(_serialized(authority.issue(key.public_key(), "late", ou="client", not_after=ended)))
+    begun = authority.certificate.not_valid_before_utc
+    ended = begun + timedelta(seconds=30)
+    late = authority.issue(key.public_key(), "late", ou="client", now=begun, not_after=ended)
+    identity = manager.identity(_serialized(late))
     assert identity.expires_at == ended < datetime.now(UTC)
     assert manager.verify(identity, MESSAGE, sign_with(key)(MESSAGE))
 

@@ -15,7 +15,15 @@ from tallystick.fabric import Identity, signers
 
 from network.embedded.chain import Chain
 from network.embedded.network import EmbeddedNetwork
-from network.embedded.orderer import ACCEPTED, ALREADY_EXISTS, Answer, Intake, Orderer
+from network.embedded.orderer import (
+    ACCEPTED,
+    ALREADY_EXISTS,
+    ALREADY_PROCESSED,
+    PROCESSED_KEPT,
+    Answer,
+    Intake,
+    Orderer,
+)
 from network.topology import BatchSettings
 from tests.network.embedded.test_block import CONSENTERS
 from tests.network.embedded.wire import Client, Person, high_s, load_person
@@ -275,7 +283,7 @@ def test_a_block_is_cut_at_the_bytes(readers: Executor) -> None:
         runner.run(run())
 
 
-def test_the_same_envelope_is_refused_while_pending_only(readers: Executor) -> None:
+def test_the_same_request_is_refused_while_pending_and_when_processed(readers: Executor) -> None:
     async def run() -> None:
         ground = Ground()
         orderer = orderer_on(ground, readers)
@@ -284,8 +292,52 @@ def test_the_same_envelope_is_refused_while_pending_only(readers: Executor) -> N
         assert first == ACCEPTED
         assert second == Answer(Status.SERVICE_UNAVAILABLE, ALREADY_EXISTS)
         await until(lambda: ground.chain is not None and ground.chain.height == 2)
+        assert await orderer.accept(b"same") == Answer(Status.SERVICE_UNAVAILABLE, ALREADY_PROCESSED)
+        assert ground.blocks == [[b"same"]]
+        await orderer.stop()
+
+    with asyncio.Runner() as runner:
+        runner.run(run())
+
+
+def test_a_processed_request_is_forgotten_after_a_thousand_others(readers: Executor) -> None:
+    async def run() -> None:
+        ground = Ground()
+        orderer = orderer_on(ground, readers)
+        orderer.start()
+
+        def settled() -> bool:
+            return ground.chain is not None and not ground.stored and ground.chain.height == ground.height
+
+        assert await orderer.accept(b"same") == ACCEPTED
+        await until(settled)
+        await asyncio.gather(*(orderer.accept(b"%d" % number) for number in range(PROCESSED_KEPT - 1)))
+        await until(settled)
+        assert await orderer.accept(b"same") == Answer(Status.SERVICE_UNAVAILABLE, ALREADY_PROCESSED)
+        await orderer.accept(b"one more")
+        await until(settled)
         assert await orderer.accept(b"same") == ACCEPTED
         await orderer.stop()
+
+    with asyncio.Runner() as runner:
+        runner.run(run())
+
+
+def test_another_signature_makes_no_other_request(readers: Executor) -> None:
+    """SmartBFT knows a request by the hash of nonce and creator, whatever else the envelope says."""
+
+    async def run() -> None:
+        ground = Ground()
+        orderer = orderer_on(ground, readers)
+        orderer.start()
+        first, second = await asyncio.gather(
+            orderer.accept(b"signed once", request_id=b"id"), orderer.accept(b"signed again", request_id=b"id")
+        )
+        assert first == ACCEPTED
+        assert second == Answer(Status.SERVICE_UNAVAILABLE, ALREADY_EXISTS)
+        await until(lambda: bool(ground.blocks))
+        await orderer.stop()
+        assert ground.blocks == [[b"signed once"]]
 
     with asyncio.Runner() as runner:
         runner.run(run())

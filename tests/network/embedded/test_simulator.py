@@ -165,7 +165,7 @@ def test_only_the_owner_reads_a_value_and_everybody_its_hash(chain: Chain) -> No
     secret(chain)
     with simulating(chain) as simulator:
         assert simulator.get_private("trade", OWN, "p") == b"secret"
-        assert simulator.get_private_multiple("trade", OWN, ["p", "none"]) == [b"secret", None]
+        assert [simulator.get_private("trade", OWN, key) for key in ("p", "none")] == [b"secret", None]
         assert list(simulator.private_range("trade", OWN, "", "")) == [("p", b"secret")]
         hashed = simulator.get_private_hash("trade", OWN, "p")
         result = simulator.result()
