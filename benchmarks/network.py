@@ -66,16 +66,26 @@ class Running:
         self.process = process
 
     @property
+    def processes(self) -> list[Path]:
+        """Where the kernel tells about the network's process and the one for simulations, if there is one."""
+        own = Path(f"/proc/{self.process.pid}")
+        children = " ".join(path.read_text() for path in own.glob("task/*/children"))
+        return [own, *(Path("/proc") / number for number in children.split())]
+
+    @property
     def cpu_seconds(self) -> float:
         """User and system time the network has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        ticks = 0
+        for process in self.processes:
+            fields = (process / "stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / TICKS
 
     @property
     def memory_mib(self) -> float:
-        """Resident memory of the network."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+        """Resident memory of the network; what its processes share is counted in each."""
+        lines = [line for process in self.processes for line in (process / "status").read_text().splitlines()]
+        return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
     @property
     def disk_bytes(self) -> int:

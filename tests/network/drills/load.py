@@ -13,7 +13,7 @@ import grpc
 from fabric_protos.common import common_pb2, ledger_pb2
 from fabric_protos.peer import transaction_pb2
 
-from tests.network.embedded.wire import CHANNEL, Client, blocks_from
+from tests.network.embedded.wire import CHANNEL, Client, blocks_from, failure
 
 VALID = transaction_pb2.TxValidationCode.VALID
 DUPLICATE = transaction_pb2.TxValidationCode.DUPLICATE_TXID
@@ -114,6 +114,15 @@ class Load:
         return proposal.transaction_id
 
 
+def send_again(client: Client, sent: Sent) -> None:
+    """Send an envelope of unknown fate once more as it is. That it is processed already is as good as accepted."""
+    try:
+        client.submit(sent.envelope)
+    except grpc.RpcError as error:
+        if not any("request already processed" in text for _, _, text in failure(error).details):
+            raise
+
+
 def height(client: Client) -> int:
     """The height of the chain as the client's gateway answers it."""
     answer = client.evaluate(client.propose("GetChainInfo", CHANNEL, chaincode="qscc"))
@@ -136,7 +145,7 @@ def check(promises: Promises, transactions: Sequence[tuple[str, int, int]]) -> C
     verdicts: dict[str, tuple[int, int]] = {}
     codes: Counter[int] = Counter()
     for transaction_id, code, block in transactions:
-        # The same envelope sent again may be ordered again; it is then marked and changes nothing.
+        # The same envelope sent again after a restart may be ordered again; it is then marked and changes nothing.
         if code != DUPLICATE:
             assert transaction_id not in verdicts, f"{transaction_id} was judged twice"
             verdicts[transaction_id] = (code, block)

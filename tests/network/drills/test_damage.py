@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from network.topology import load
-from tests.network.drills.load import VALID, Load, check, height, placed
+from tests.network.drills.load import VALID, Load, check, height, placed, send_again
 from tests.network.drills.process import Process, command, until, verified
 from tests.network.embedded.wire import Client, failure
 
@@ -117,7 +117,7 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(
                 client.status(transaction_id)
             until(lambda: sentence(client) == "", "it takes transactions again", 10)
             for transaction_id in promises.unknown:
-                client.submit(promises.sent[transaction_id].envelope)
+                send_again(client, promises.sent[transaction_id])
                 client.status(transaction_id)
             codes = check(promises, placed(client, begin, height(client) - 1))
             assert codes[VALID] > 0

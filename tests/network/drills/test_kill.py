@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from network.topology import load
-from tests.network.drills.load import COUNTER, VALID, Load, Promises, check, height, placed
+from tests.network.drills.load import COUNTER, VALID, Load, Promises, check, height, placed, send_again
 from tests.network.drills.process import Process, until, verified
 from tests.network.embedded.wire import Client
 
@@ -86,7 +86,7 @@ def settle(home: Path, begin: int, promises: Promises, tally: Tally) -> tuple[in
         tally.in_the_queue += len(promises.accepted) - len(promises.acknowledged)
         tally.unknown += len(promises.unknown)
         for transaction_id in promises.unknown:
-            client.submit(promises.sent[transaction_id].envelope, transaction_id)
+            send_again(client, promises.sent[transaction_id])
         verdicts = {each: client.status(each, timeout=STATUS_SECONDS) for each in promises.sent}
         # What stands behind the last of them in the queue is the second copy of some envelope.
         client.transact("put", "settled", "yes")
