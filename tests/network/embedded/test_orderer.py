@@ -1,6 +1,7 @@
 """Ordering: the broadcast checks of C.2 over gRPC, and the cutter and the queue of C.3 and H on a test's ledger."""
 
 import asyncio
+import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ def envelope_of(
     payload = common_pb2.Payload(data=data)
     payload.header.channel_header = common_pb2.ChannelHeader(type=kind, channel_id=channel).SerializeToString()
     payload.header.signature_header = common_pb2.SignatureHeader(
-        creator=person.serialized, nonce=b"n" * 24
+        creator=person.serialized, nonce=secrets.token_bytes(24)
     ).SerializeToString()
     content = payload.SerializeToString()
     return common_pb2.Envelope(payload=content, signature=(sign or person.sign)(content))
