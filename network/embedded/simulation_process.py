@@ -178,13 +178,14 @@ class SimulationProcess(asyncio.Protocol):
                 self.answered += 1
                 waiter.set_result(answer)
         if self.is_stalled and not self._waiting:
-            self.is_stalled = False
+            self._forget_silence()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called by the loop: the process has ended."""
         self._transport = None
-        self.is_ready = self.is_stalled = False
+        self.is_ready = False
         self._give_back()
+        self._forget_silence()
         if self._process is not None and not self._is_closed:
             self._process.kill()
             _LOG.warning("the second process for simulations has ended (%s)", self._process.wait())
@@ -196,6 +197,13 @@ class SimulationProcess(asyncio.Protocol):
         self._process = None
         self._restart = asyncio.get_running_loop().call_later(self._pause, self.start)
         self._pause = min(2 * self._pause, _RESTART_SECONDS_MAX)
+
+    def _forget_silence(self) -> None:
+        """Judge the next calls anew: a timer set for a stalled process is far too late for them."""
+        self.is_stalled = False
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
     def _look(self) -> None:
         """Give the calls back when the process has been silent for too long; end it when it stays silent."""

@@ -247,6 +247,20 @@ def test_a_call_survives_the_death_of_the_second_process(crowd: SimulationProces
     assert crowd.answered == before + 1
 
 
+def test_a_silent_process_gives_its_calls_back(crowd: SimulationProcess, core: Client) -> None:
+    pid = crowd.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        answer = core.gateway.Evaluate(_evaluation(core.propose("who")), timeout=10)
+        assert answer.result.payload == b"CoreMSP"
+        assert crowd.is_stalled
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: not crowd.is_stalled)
+    assert crowd.pid == pid
+
+
 def test_calls_do_not_wait_behind_a_slow_one(crowd: SimulationProcess, core: Client) -> None:
     slow = core.gateway.Evaluate.future(_evaluation(core.propose("wait", "5")), timeout=20)
     begun = time.monotonic()
